@@ -1,0 +1,426 @@
+"""The command line: each verb parses, calls the library, prints. Importing it imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+import ntmbench
+from ntmbench.errors import UserError
+from ntmbench.folder import RunFolder, json_ready
+from ntmbench.models import ALIASES, known_models
+from ntmbench.tasks import check_point, load_task, task_names
+from ntmbench.terminal import Progress, duration, say
+
+INTERRUPTED = 130
+MOST_SEEDS = 10_000
+
+
+class _Refused(click.ClickException):
+    """A user's mistake: the message without a traceback, exit code 2."""
+
+    exit_code = 2
+
+
+class _Verbs(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except UserError as error:
+            raise _Refused(str(error)) from error
+        except MemoryError as error:
+            raise _Refused(f"there is not enough memory for this: {error}") from error
+        except RuntimeError as error:
+            if "allocate memory" in str(error):
+                raise _Refused(f"there is not enough memory for this: {error}") from error
+            raise
+        except KeyboardInterrupt:
+            say("left at once; what was saved before is whole")
+            ctx.exit(INTERRUPTED)
+
+
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(ntmbench.__version__, prog_name="ntmbench")
+def main() -> None:
+    """The algorithmic tasks of the Neural Turing Machine paper, for models with memory.
+
+    \b
+    ntmbench list                                what there is to run
+    ntmbench run copy --model ntm                train, test on longer sequences
+    ntmbench run copy --model lstm --seeds 0-4   five seeds, one after the other
+    ntmbench report                              tables and figures of all runs in results/
+    """
+
+
+def _complete_task(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in [*task_names(), "all"] if name.startswith(incomplete)]
+
+
+def _complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in [*known_models(), *ALIASES] if name.startswith(incomplete)]
+
+
+@main.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def list_(as_json: bool) -> None:
+    """List the tasks and the models.
+
+    \b
+    ntmbench list
+    ntmbench list --json
+    """
+    tasks = [load_task(name) for name in task_names()]
+    models = sorted(known_models())
+    if as_json:
+        rows = [
+            {"name": t.name, "aliases": t.aliases, "summary": t.summary, "axes": t.axes}
+            | {"profiles": t.profiles}
+            for t in tasks
+        ]
+        click.echo(json.dumps({"tasks": rows, "models": models}, indent=2))
+        return
+    click.echo("tasks (or a FILE.toml of your own)")
+    for task in tasks:
+        names = ", ".join([task.name, *task.aliases])
+        click.echo(f"  {names:29} {task.summary}  [{', '.join(task.axes)}]")
+    click.echo("models (or a package.module:Class of your own)")
+    for name in models:
+        also = ", ".join(alias for alias, target in ALIASES.items() if target == name)
+        click.echo(f"  {name}{f' (= {also})' if also else ''}")
+    click.echo("profiles\n  " + ", ".join(tasks[0].profiles))
+
+
+def parse_seeds(text: str) -> list[int]:
+    """The seeds that `0-9`, `3` or `0-2,7` name.
+
+    Raises:
+        UserError: not of this form, an empty range, a seed named twice, or more than 10,000.
+    """
+    seeds: list[int] = []
+    for part in text.split(","):
+        low, dash, high = part.strip().partition("-")
+        if not low.isdecimal() or (dash and not high.isdecimal()):
+            raise UserError(f"seeds must be like 0-9 or 0-2,7, not '{text}'")
+        first, last = int(low), int(high if dash else low)
+        if last < first:
+            raise UserError(f"seeds '{part}' is an empty range: {first} is over {last}")
+        if last - first >= MOST_SEEDS:
+            raise UserError(f"seeds '{part}' is more than {MOST_SEEDS:,} seeds")
+        seeds += range(first, last + 1)
+    if len(set(seeds)) < len(seeds):
+        raise UserError(f"seeds '{text}' names a seed twice")
+    return seeds
+
+
+@main.command()
+@click.argument("tasks", nargs=-1, required=True, metavar="TASK...", shell_complete=_complete_task)
+@click.option(
+    "--model", "models", multiple=True, required=True, shell_complete=_complete_model,
+    help="Name, or package.module:Class; may be given several times.",
+)  # fmt: skip
+@click.option("--seed", type=click.IntRange(min=0), help="The seed.  [default: 0]")
+@click.option("--seeds", help="Several seeds, such as 0-9 or 0-2,7.")
+@click.option("--profile", default="standard", show_default=True, help="smoke, standard or paper.")
+@click.option("--sequences", type=click.IntRange(min=1), help="The budget, if not the task's.")
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    help="Where to compute.",
+)  # fmt: skip
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default="results",
+    show_default=True, help="The folder that keeps the runs.",
+)  # fmt: skip
+@click.option("--tag", default="", help="Keep these runs apart, as MODEL@TAG.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
+    help="Change a setting of params, train, evaluate, solved or model; VALUE is TOML.",
+)  # fmt: skip
+@click.option("--overwrite", is_flag=True, help="Replace runs that are there.")
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def run(
+    tasks: tuple[str, ...],
+    models: tuple[str, ...],
+    seed: int | None,
+    seeds: str | None,
+    profile: str,
+    sequences: int | None,
+    device: str,
+    out: Path,
+    tag: str,
+    overrides: tuple[str, ...],
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Train models on tasks and test them on longer sequences.
+
+    TASK is a name (see `ntmbench list`), a FILE.toml, or `all`. A run that is complete is skipped,
+    one that was interrupted goes on where it was.
+
+    \b
+    ntmbench run copy --model ntm
+    ntmbench run copy --model ntm --seeds 0-9 --set train.stop_when_solved=true
+    ntmbench run recall --model ntm --tag narrow --set model.memory_width=8
+    ntmbench run all --model lstm --model ntm --profile smoke
+    ntmbench run copy --model my_model:MyModel
+    """
+    if seed is not None and seeds is not None:
+        raise UserError("give --seed or --seeds, not both")
+    numbers = parse_seeds(seeds) if seeds is not None else [seed or 0]
+    names = [name for task in tasks for name in (task_names() if task == "all" else [task])]
+    found = [load_task(name, profile) for name in names]
+
+    from ntmbench.machine import choose_device
+    from ntmbench.resolve import resolve
+    from ntmbench.run import check_same, folder_of
+
+    chosen = choose_device(device)
+    configs = [
+        resolve(
+            task, model, seed=number, device=chosen, tag=tag, sequences=sequences,
+            overrides=overrides,
+        )
+        for task in found
+        for model in models
+        for number in numbers
+    ]  # fmt: skip
+    cells = {folder_of(out, config): config for config in configs}
+    for folder, config in cells.items():
+        if folder.exists and not overwrite:
+            check_same(folder, config)
+    _run_cells(cells, overwrite, as_json)
+
+
+def _run_cells(cells: dict[RunFolder, Any], overwrite: bool, as_json: bool) -> None:
+    """Estimate, execute and show each run in turn; Ctrl-C stops after saving, exit code 130."""
+    from ntmbench.interrupt import listening
+    from ntmbench.run import load_run
+
+    _say_estimate(cells, overwrite)
+    shown = []
+    with listening() as interrupt:
+        for folder, config in cells.items():
+            if folder.complete and not overwrite:
+                say(f"{_title(config)}: complete already, skipped ({folder.path})")
+            else:
+                _execute(folder, config, interrupt, overwrite)
+            result = load_run(folder.path)
+            if as_json:
+                shown.append(_run_json(result))
+            else:
+                _print_run(result)
+    if as_json:
+        click.echo(json.dumps(json_ready(shown), indent=2, allow_nan=False))
+
+
+def _title(config: Any) -> str:
+    return f"{config.task.name} / {config.label} / seed {config.seed}"
+
+
+def _execute(folder: RunFolder, config: Any, interrupt: Any, overwrite: bool) -> None:
+    from ntmbench.run import execute
+
+    with Progress(_title(config), config.train.sequences) as progress:
+        for event in execute(folder, config, interrupt, overwrite=overwrite):
+            progress.show(event)
+    if not folder.complete:
+        say(f"stopped and saved; continue with: ntmbench resume {folder.path}")
+        raise click.exceptions.Exit(INTERRUPTED)
+
+
+def _say_estimate(cells: dict[RunFolder, Any], overwrite: bool) -> None:
+    """Say what training will cost, measured on a few updates of every kind of run to be started."""
+    from ntmbench.run import seconds_to_train
+
+    total, seen = 0.0, {}
+    for folder, config in cells.items():
+        if folder.exists and not overwrite:
+            continue
+        kind = json.dumps(config.to_dict() | {"seed": 0})
+        if kind not in seen:
+            seconds, speed = seen[kind] = seconds_to_train(config)
+            say(
+                f"{config.task.name} / {config.label}: {config.train.sequences:,} sequences at "
+                f"about {speed:.1f} a second: {duration(seconds)} of training a seed"
+            )
+        total += seen[kind][0]
+    if len(cells) > 1 and total:
+        say(f"about {duration(total)} of training in all, one run after the other")
+
+
+def _print_run(result: Any) -> None:
+    from ntmbench.show import points_table, run_summary
+
+    profile = "" if result.config.profile == "standard" else f" ({result.config.profile} profile)"
+    click.echo(f"{_title(result.config)}{profile}")
+    click.echo(run_summary(result.summary, str(result.folder.path)))
+    click.echo(points_table(result.lengths, result.generator.axes, "best") + "\n")
+
+
+def _run_json(result: Any) -> dict[str, Any]:
+    return {
+        "folder": str(result.folder.path),
+        "task": result.config.task.name,
+        "model": result.config.label,
+        "seed": result.config.seed,
+        "profile": result.config.profile,
+        "summary": result.summary,
+        "lengths": result.lengths,
+    }
+
+
+@main.command()
+@click.argument("runs", nargs=-1, required=True, metavar="RUN...", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
+def resume(runs: tuple[Path, ...], as_json: bool) -> None:
+    """Go on with interrupted runs, bit for bit as if they had not been.
+
+    \b
+    ntmbench resume results/copy/ntm/seed0
+    """
+    from ntmbench.machine import choose_device
+    from ntmbench.run import stored_config
+
+    cells = {}
+    for path in runs:
+        folder = RunFolder(path)
+        config = stored_config(folder)
+        choose_device(config.device)
+        cells[folder] = config
+    _run_cells(cells, overwrite=False, as_json=as_json)
+
+
+def parse_point(text: str) -> dict[str, int]:
+    """The point that `length=50,repeats=10` names.
+
+    Raises:
+        UserError: not of this form, or a value under 1.
+    """
+    point = {}
+    for part in text.split(","):
+        axis, equals, value = part.strip().partition("=")
+        if not equals or not axis or not value.isdecimal() or int(value) < 1:
+            raise UserError(f"--at needs axis=NUMBER[,axis=NUMBER], numbers from 1, not '{text}'")
+        point[axis] = int(value)
+    return point
+
+
+@main.command("eval")
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--at", "points", multiple=True, help="A point, such as length=50; several times.")
+@click.option("--memory-rows", type=click.IntRange(min=1), help="Rows of memory, if not trained.")
+@click.option("--sequences", type=click.IntRange(min=1), help="Sequences a point, if not stored.")
+@click.option(
+    "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True,
+    help="Those with the lowest validation loss, or those after the last update.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def eval_(
+    run: Path,
+    points: tuple[str, ...],
+    memory_rows: int | None,
+    sequences: int | None,
+    weights: str,
+    as_json: bool,
+) -> None:
+    """Score a saved run again, at the stored points or others.
+
+    With no options it computes, and prints, exactly the scores stored in the run.
+
+    \b
+    ntmbench eval results/copy/ntm/seed0
+    ntmbench eval results/copy/ntm/seed0 --at length=200 --memory-rows 256
+    ntmbench eval results/repeat_copy/ntm/seed0 --at length=20,repeats=10 --at length=10,repeats=20
+    """
+    parsed = [parse_point(text) for text in points]
+
+    from ntmbench.evaluate import evaluate_point
+    from ntmbench.machine import pin_threads
+    from ntmbench.run import load_run
+    from ntmbench.show import points_table
+
+    result = load_run(run)
+    axes = result.generator.axes
+    for point in parsed:
+        check_point(point, axes, "--at")
+    stored = result.config.evaluate
+    evaluate = dataclasses.replace(
+        stored, points=parsed or stored.points, sequences=sequences or stored.sequences
+    )
+    pin_threads()
+    models = {weights: result.model(weights)}
+    rows = []
+    for point in evaluate.points:
+        scores = evaluate_point(
+            result.generator, point, evaluate, models, result.device, memory_rows
+        )
+        rows += scores.lengths
+    if as_json:
+        click.echo(json.dumps(json_ready(rows), indent=2, allow_nan=False))
+        return
+    click.echo(
+        f"{_title(result.config)}, {weights} weights, {evaluate.sequences:,} sequences a point"
+    )
+    click.echo(points_table(rows, axes, weights))
+
+
+@main.command()
+@click.argument("run_a", metavar="RUN_A", type=click.Path(path_type=Path))
+@click.argument("run_b", metavar="RUN_B", type=click.Path(path_type=Path))
+@click.option(
+    "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True,
+    help="Which weights of both.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def compare(run_a: Path, run_b: Path, weights: str, as_json: bool) -> None:
+    """Compare two runs on identical sequences.
+
+    Prints how their configurations differ and, at every point, the paired difference B - A with a
+    95 % bootstrap interval over sequences.
+
+    \b
+    ntmbench compare results/copy/lstm/seed0 results/copy/ntm/seed0
+    """
+    from ntmbench.compare import compare_runs, configuration_difference
+    from ntmbench.machine import pin_threads
+    from ntmbench.run import load_run
+    from ntmbench.show import comparison_table
+
+    a, b = load_run(run_a), load_run(run_b)
+    pin_threads()
+    changed, rows = configuration_difference(a, b), compare_runs(a, b, weights)
+    if as_json:
+        content = {"configuration": [{"key": k, "a": x, "b": y} for k, x, y in changed]}
+        click.echo(json.dumps(json_ready(content | {"points": rows}), indent=2, allow_nan=False))
+        return
+    click.echo(f"A: {run_a}\nB: {run_b}\nconfiguration:")
+    for key, left, right in changed:
+        click.echo(f"  {key}: {left!r} -> {right!r}")
+    if not changed:
+        click.echo("  the same")
+    click.echo(comparison_table(rows))
+
+
+@main.command()
+@click.argument(
+    "folder", metavar="[DIR]", default="results", type=click.Path(path_type=Path, file_okay=False)
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False),
+    help="Where to write the report.  [default: DIR/report]",
+)  # fmt: skip
+def report(folder: Path, out: Path | None) -> None:
+    """Write tables and figures of all runs in DIR (default: results).
+
+    It reads run folders and nothing else.
+
+    \b
+    ntmbench report
+    ntmbench report results/reference --out /tmp/reference
+    """
+    from ntmbench.report import write_report
+
+    click.echo(f"report: {write_report(folder, out or folder / 'report')}")

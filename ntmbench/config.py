@@ -1,0 +1,252 @@
+"""The sections of a configuration: frozen dataclasses, built strictly from plain tables."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import types
+import typing
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+from ntmbench.errors import UserError, unknown
+
+Point = dict[str, int]
+"""A point of a task: a value for each of its axes."""
+
+T = TypeVar("T")
+
+
+def build(made: type[T], values: dict[str, Any], where: str) -> T:
+    """An instance of the dataclass `made` from a table: every key known, every value of its type.
+
+    Raises:
+        UserError: an unknown or missing key, or a value of another type; `where` names the table.
+    """
+    if not isinstance(values, dict):
+        raise UserError(f"{where} must be a table, not {values!r}")
+    hints = typing.get_type_hints(made)
+    fields = {f.name: f for f in dataclasses.fields(made) if f.init}  # type: ignore[arg-type]
+    for key in values:
+        if key not in fields:
+            raise unknown(f"key in {where}", key, fields)
+    for name, f in fields.items():
+        required = f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+        if required and name not in values:
+            raise UserError(f"{where} lacks the key '{name}'")
+    checked = {key: _typed(value, hints[key], f"{where}.{key}") for key, value in values.items()}
+    return made(**checked)
+
+
+def _typed(value: Any, hint: Any, where: str) -> Any:
+    """`value` if it is of the type `hint`; tables become the dataclass that the hint names."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any:
+        return value
+    if dataclasses.is_dataclass(hint):
+        return build(typing.cast(type, hint), value, where)
+    if origin is Literal:
+        if value not in arguments:
+            raise unknown(where, value, arguments)
+        return value
+    if origin is list:
+        if not isinstance(value, list | tuple):
+            raise UserError(f"{where} must be a list, not {value!r}")
+        return [_typed(item, arguments[0], f"{where}[{i}]") for i, item in enumerate(value)]
+    if origin is dict:
+        if not isinstance(value, dict):
+            raise UserError(f"{where} must be a table, not {value!r}")
+        return {key: _typed(item, arguments[1], f"{where}.{key}") for key, item in value.items()}
+    if isinstance(hint, types.UnionType):
+        if value is None and type(None) in arguments:
+            return None
+        return _typed(value, arguments[0], where)
+    return _scalar(value, hint, where)
+
+
+def _scalar(value: Any, hint: type, where: str) -> Any:
+    names = {int: "a whole number", float: "a number", bool: "true or false", str: "text"}
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if type(value) is not hint:
+        raise UserError(f"{where} must be {names[hint]}, not {value!r}")
+    if hint is float and not math.isfinite(value):
+        raise UserError(f"{where} must be a finite number, not {value!r}")
+    return value
+
+
+def _require(section: str, name: str, value: Any, allowed: str, holds: bool) -> None:
+    if not holds:
+        raise UserError(f"{section}.{name} must be {allowed}, not {value!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """[train]: how a model is trained. Counts are in sequences.
+
+    sequences: the budget.
+    vary: what is drawn for training and validation, for each axis [lowest, highest], both included.
+    lengths: draw a point for each "sequence" (mixed lengths, post-padded) or one for each "batch".
+    loss: what an update minimises, averaged over the batch: the "sum" over a sequence's scored bits
+        in nats, or their "mean". The sum is the default: with it one learning rate serves long and
+        short sequences, and copy, repeat copy and associative recall were all solved with it.
+    optimiser: "graves-rmsprop" (Graves 2013, eq. 38 to 41), "rmsprop" or "adam" (torch's).
+    decay: of the running means of both RMSProps; momentum: of both RMSProps.
+    clip: the gradient "norm" is held under clip_at, or each component's "value" (the paper's), or "none".
+    curve_every: a row of the learning curve, with a validation.
+    stop_when_solved: end the run when the task's [solved] holds.
+    diverged_after: so many skipped updates in a row end the run as diverged.
+    """
+
+    sequences: int
+    vary: dict[str, list[int]]
+    batch_size: int = 1
+    lengths: Literal["sequence", "batch"] = "sequence"
+    loss: Literal["sum", "mean"] = "sum"
+    optimiser: Literal["graves-rmsprop", "rmsprop", "adam"] = "graves-rmsprop"
+    learning_rate: float = 1e-4
+    decay: float = 0.95
+    momentum: float = 0.9
+    clip: Literal["norm", "value", "none"] = "norm"
+    clip_at: float = 10.0
+    curve_every: int = 1000
+    validation_sequences: int = 1000
+    checkpoint_every: int = 1000
+    stop_when_solved: bool = False
+    diverged_after: int = 100
+
+    def __post_init__(self) -> None:
+        for name in (
+            "sequences",
+            "batch_size",
+            "curve_every",
+            "validation_sequences",
+            "checkpoint_every",
+            "diverged_after",
+        ):
+            value = getattr(self, name)
+            _require("train", name, value, "1 or more", value >= 1)
+        for name in ("learning_rate", "clip_at"):
+            value = getattr(self, name)
+            _require("train", name, value, "over 0", value > 0)
+        for name in ("decay", "momentum"):
+            value = getattr(self, name)
+            _require("train", name, value, "at least 0 and under 1", 0 <= value < 1)
+        for axis, bounds in self.vary.items():
+            ordered = len(bounds) == 2 and 1 <= bounds[0] <= bounds[1]
+            allowed = "[lowest, highest] with 1 <= lowest <= highest"
+            _require("train", f"vary.{axis}", bounds, allowed, ordered)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateConfig:
+    """[evaluate]: the points a trained model is scored at.
+
+    sequences: of each point, the same for every run of a task.
+    seed: of the validation and evaluation sequences.
+    batch_size: how many are scored at once (it changes the last digits of float32 sums).
+    """
+
+    points: list[Point]
+    sequences: int = 1000
+    seed: int = 0
+    batch_size: int = 250
+
+    def __post_init__(self) -> None:
+        for name, least in (("sequences", 1), ("batch_size", 1), ("seed", 0)):
+            value = getattr(self, name)
+            _require("evaluate", name, value, f"{least} or more", value >= least)
+        for point in self.points:
+            for axis, value in point.items():
+                _require("evaluate", f"points: {axis}", value, "1 or more", value >= 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SolvedConfig:
+    """[solved]: `metric` on the validation set is under `below` at `times` successive validations."""
+
+    metric: Literal["loss_bits", "wrong_bits", "regret_bits"]
+    below: float
+    times: int = 3
+
+    def __post_init__(self) -> None:
+        _require("solved", "times", self.times, "1 or more", self.times >= 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperFigure:
+    """A published figure: at a point, or on the training distribution where `at` is empty."""
+
+    model: str
+    value: float
+    source: str
+    at: Point = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaperConfig:
+    """[paper]: published losses in bits a sequence."""
+
+    loss_bits: list[PaperFigure] = field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskConfig:
+    """What a task is, as a run's config.json records it."""
+
+    name: str
+    summary: str
+    source: str
+    version: int
+    generator: str
+    params: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """A model with every keyword of its constructor, as a run's config.json records it."""
+
+    name: str
+    target: str
+    arguments: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides what a run computes; `to_dict` is what config.json holds."""
+
+    task: TaskConfig
+    model: ModelConfig
+    seed: int
+    profile: str
+    tag: str
+    device: str
+    train: TrainConfig
+    evaluate: EvaluateConfig
+    solved: SolvedConfig
+    paper: PaperConfig
+
+    def to_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+    @staticmethod
+    def from_dict(content: dict[str, Any], where: str) -> RunConfig:
+        """The configuration that config.json holds; UserError names `where` if it is not one."""
+        return build(RunConfig, content, where)
+
+    @property
+    def label(self) -> str:
+        """The name of the model's folder: `model` or `model@tag`."""
+        return f"{self.model.name}@{self.tag}" if self.tag else self.model.name
+
+
+def differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The keys, dotted, at which two nested tables differ, with both values (None where missing)."""
+    found = []
+    for key in sorted(a.keys() | b.keys()):
+        left, right = a.get(key), b.get(key)
+        if isinstance(left, dict) and isinstance(right, dict):
+            found += [(f"{key}.{rest}", x, y) for rest, x, y in differences(left, right)]
+        elif left != right:
+            found.append((key, left, right))
+    return found

@@ -1,0 +1,226 @@
+"""A run folder on disk: its files, how they are written so that a crash loses nothing, and how they are read.
+
+The schema is described in results/README.md. Nothing here imports torch or pandas.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ntmbench.errors import UserError
+
+SCHEMA = 1
+
+CURVE_COLUMNS = (
+    *("sequences", "updates", "seconds", "sequences_per_second"),
+    *("loss_bits", "wrong_bits", "exact", "grad_norm", "skipped"),
+    *("val_loss_bits", "val_wrong_bits", "val_exact"),
+)
+LENGTHS_COLUMNS = ("memory_rows", "weights", "metric", "value", "stderr", "sequences")
+"""After the task's axes."""
+POSITIONS_COLUMNS = ("memory_rows", "weights", "position", "loss_bits", "stderr", "sequences")
+"""After the task's axes."""
+
+
+def json_ready(value: Any) -> Any:
+    """`value` with every number that is not finite replaced by None: NaN is not JSON."""
+    if isinstance(value, dict):
+        return {key: json_ready(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_ready(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path that takes the place of `path` when the block ends well, and vanishes when not."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with open(temporary, "rb") as file:
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write `path` in one step: a reader sees the old file or the new one, never half of it."""
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write `content` as JSON, in one step; numbers that are not finite become null."""
+    text = json.dumps(json_ready(content), indent=2, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())
+
+
+def csv_line(values: Iterable[Any]) -> str:
+    """A line of CSV: floats in full precision, empty where not finite; no value needs quoting."""
+    cells = ("" if isinstance(v, float) and not math.isfinite(v) else str(v) for v in values)
+    return ",".join(cells) + "\n"
+
+
+def write_rows(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a whole CSV file in one step."""
+    lines = [csv_line(header), *(csv_line(row[name] for name in header) for row in rows)]
+    write_bytes(path, "".join(lines).encode())
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """The rows of a CSV file that `write_rows` wrote, numbers as numbers, empty fields as NaN.
+
+    Raises:
+        UserError: the file is missing, cannot be read or has a torn line.
+    """
+    try:
+        header, *lines = path.read_text(encoding="utf-8").split("\n")
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is missing, corrupted or cannot be read: {error}") from error
+    names, rows = header.split(","), []
+    if not lines or lines.pop():
+        raise UserError(f"{path} is corrupted: its last line is torn")
+    for number, line in enumerate(lines, start=2):
+        cells = line.split(",")
+        if len(cells) != len(names):
+            raise UserError(f"{path} is corrupted: line {number} has not {len(names)} fields")
+        rows.append({name: _cell(cell) for name, cell in zip(names, cells, strict=True)})
+    return rows
+
+
+def _cell(text: str) -> int | float | str:
+    """What `csv_line` wrote: a whole number, a number (NaN if empty), else text."""
+    for kind in (int, float):
+        with contextlib.suppress(ValueError):
+            return kind(text or "nan")
+    return text
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append `line` to `path`, and see it onto the disk."""
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(line)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+@contextlib.contextmanager
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk, a missing permission and their like into a UserError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        where = error.filename or path
+        raise UserError(
+            f"cannot write {where}: {error.strerror or error}; what was saved earlier is whole"
+        ) from error
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} is corrupted or cannot be read: {error}") from error
+    if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
+        raise UserError(f"{path} is corrupted: it has no schema version")
+    if content["schema"] > SCHEMA:
+        raise UserError(
+            f"{path} has schema version {content['schema']}; this ntmbench reads versions up to "
+            f"{SCHEMA}: update ntmbench"
+        )
+    return content
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The folder of one run. Constructing it reads nothing."""
+
+    path: Path
+
+    @property
+    def config_file(self) -> Path:
+        return self.path / "config.json"
+
+    @property
+    def curve_file(self) -> Path:
+        return self.path / "curve.csv"
+
+    @property
+    def lengths_file(self) -> Path:
+        return self.path / "lengths.csv"
+
+    @property
+    def positions_file(self) -> Path:
+        return self.path / "positions.csv"
+
+    @property
+    def checkpoint_file(self) -> Path:
+        return self.path / "checkpoint.pt"
+
+    @property
+    def summary_file(self) -> Path:
+        return self.path / "summary.json"
+
+    @property
+    def lock_file(self) -> Path:
+        return self.path / "lock"
+
+    def weights_file(self, which: str) -> Path:
+        """The weights `which`: "best" or "last"."""
+        return self.path / f"{which}.safetensors"
+
+    @property
+    def exists(self) -> bool:
+        return self.config_file.exists()
+
+    @property
+    def complete(self) -> bool:
+        return self.summary_file.exists()
+
+    def read_config(self) -> dict[str, Any]:
+        """The content of config.json.
+
+        Raises:
+            UserError: the folder is no run, or the file is corrupted or of a newer schema.
+        """
+        if not self.exists:
+            raise UserError(f"{self.path} is not a run folder: it has no config.json")
+        content = _read_json(self.config_file)
+        if not isinstance(content.get("config"), dict):
+            raise UserError(f"{self.config_file} is corrupted: it has no 'config'")
+        return content
+
+    def read_summary(self) -> dict[str, Any]:
+        """The content of summary.json.
+
+        Raises:
+            UserError: the run is unfinished, or the file is corrupted or of a newer schema.
+        """
+        if not self.complete:
+            raise UserError(
+                f"{self.path} is unfinished: it has no summary.json; "
+                f"continue it with: ntmbench resume {self.path}"
+            )
+        return _read_json(self.summary_file)
+
+
+def find_runs(root: Path) -> list[RunFolder]:
+    """Every run folder `root/<task>/<model>/seed<k>`, in order of task, model and seed."""
+
+    def order(path: Path) -> tuple[str, str, int, str]:
+        number = path.name.removeprefix("seed")
+        return (path.parts[-3], path.parts[-2], int(number) if number.isdigit() else -1, path.name)
+
+    folders = {path.parent for path in root.glob("*/*/seed*/config.json")}
+    folders |= {path.parent for path in root.glob("*/*/seed*/summary.json")}
+    return [RunFolder(path) for path in sorted(folders, key=order)]

@@ -1,0 +1,41 @@
+"""Ctrl-C in two steps: the first asks the run to stop after this update and save, the second leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+
+from ntmbench.terminal import say
+
+
+@dataclass
+class Interrupt:
+    """Whether the user (SIGINT) or a cluster's scheduler (SIGTERM) has asked the run to stop."""
+
+    asked: bool = False
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        if self.asked:
+            raise KeyboardInterrupt
+        self.asked = True
+        say("stopping after this update; once more to leave at once")
+
+
+@contextlib.contextmanager
+def listening() -> Iterator[Interrupt]:
+    """Listen for SIGINT and SIGTERM while the block runs (in the main thread; elsewhere not at all)."""
+    interrupt = Interrupt()
+    if threading.current_thread() is not threading.main_thread():
+        yield interrupt
+        return
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = [signal.signal(number, interrupt._on_signal) for number in numbers]
+    try:
+        yield interrupt
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)

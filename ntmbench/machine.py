@@ -1,0 +1,84 @@
+"""What a run ran on: versions, commit, machine, threads; recorded beside its results."""
+
+from __future__ import annotations
+
+import functools
+import os
+import platform
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import ntmbench
+from ntmbench.errors import UserError
+
+THREADS = 1
+"""Threads of a run on the CPU: sums differ in their last digits between thread counts."""
+
+
+def choose_device(name: str) -> str:
+    """The device that "auto", "cpu" or "cuda" means here.
+
+    Raises:
+        UserError: "cuda" was asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device 'cuda' was asked for, but torch finds no CUDA device; use 'cpu'")
+    if name == "auto":
+        return "cuda" if torch.cuda.is_available() else "cpu"
+    return name
+
+
+def pin_threads() -> None:
+    """Compute with the fixed number of threads, so that results do not depend on the machine's."""
+    torch.set_num_threads(THREADS)
+
+
+@functools.cache
+def _commit() -> str | None:
+    """The commit of the checkout that ntmbench runs from, `+` if it was changed; None if installed."""
+    package = Path(ntmbench.__file__).resolve().parent
+    if not (package.parent / ".git").exists():
+        return None
+    git = ["git", "-C", str(package.parent)]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True)
+        status = subprocess.run(
+            [*git, "status", "--porcelain", "--untracked-files=no"], capture_output=True, text=True
+        )
+    except OSError:
+        return None
+    if head.returncode:
+        return None
+    return head.stdout.strip() + ("+" if status.stdout.strip() else "")
+
+
+def _processor() -> str:
+    """The name of the CPU as people know it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def environment(device: str) -> dict[str, Any]:
+    """Versions, commit and machine, as config.json and summary.json hold them."""
+    found: dict[str, Any] = {
+        "ntmbench": ntmbench.__version__,
+        "commit": _commit(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+        "system": f"{platform.system()} {platform.machine()}",
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+    }
+    if device != "cpu":
+        found["gpu"] = torch.cuda.get_device_name()
+    return found

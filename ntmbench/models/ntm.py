@@ -1,0 +1,256 @@
+"""The Neural Turing Machine: Graves, Wayne, Danihelka 2014, section 3.
+
+Shape suffixes: B batch, T time, I input, O output, F features of the controller, N memory rows
+(locations), M row width, H head pairs, J = 2H heads (read heads first, then write heads), S shifts.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from ntmbench.errors import UserError
+from ntmbench.models import addressing
+from ntmbench.models.recurrent import GRUStack, LSTMStack, require_choice, require_positive
+
+ADDRESSING = ("content+location", "content", "location")
+INITIAL_MEMORY = ("random", "constant", "learned")
+INITIAL_WEIGHTINGS = ("one-hot", "uniform", "zero")
+INITIAL_READS = ("learned", "zero")
+
+MEMORY_CONSTANT = 1e-6
+
+
+class FeedForwardStack(nn.Module):
+    """Layers of tanh units, each fed the input and the layer below: a controller without state."""
+
+    def __init__(self, input_size: int, hidden_size: int, layers: int) -> None:
+        super().__init__()
+        require_positive(hidden_size=hidden_size, layers=layers)
+        self.output_size = layers * hidden_size
+        self.layers = nn.ModuleList(
+            nn.Linear(input_size + (hidden_size if below else 0), hidden_size)
+            for below in range(layers)
+        )
+
+    def initial_state(self, batch_size: int) -> tuple[()]:
+        return ()
+
+    def step(self, input_BI: Tensor, state: tuple[()]) -> tuple[Tensor, tuple[()]]:
+        hidden: list[Tensor] = []
+        for layer in self.layers:
+            below_BI = torch.cat([input_BI, hidden[-1]], 1) if hidden else input_BI
+            hidden.append(torch.tanh(layer(below_BI)))
+        return torch.cat(hidden, 1), state
+
+
+CONTROLLERS = {"lstm": LSTMStack, "gru": GRUStack, "ff": FeedForwardStack}
+
+
+class HeadValues(NamedTuple):
+    """What the controller says to the heads in one step, after its non-linearities."""
+
+    key_BJM: Tensor
+    beta_BJ1: Tensor
+    gate_BJ1: Tensor
+    shift_BJS: Tensor
+    gamma_BJ1: Tensor
+    erase_BHM: Tensor
+    add_BHM: Tensor
+
+
+class NTMState(NamedTuple):
+    """Everything a sequence carries from step to step."""
+
+    controller: Any
+    reads_BHM: Tensor
+    memory_BNM: Tensor
+    weightings_BJN: Tensor
+
+
+class NTM(nn.Module):
+    """A controller with read and write heads on a memory of `memory_rows` x `memory_width`.
+
+    In a step all heads act in parallel on the memory that the step before left: they find their
+    weightings in it (eq. 5 to 9), the read heads read it (eq. 2), the write heads change it (eq. 3,
+    4). The output sees the controller and the reads; the next step's controller is fed the reads.
+
+    Args:
+        controller: "lstm", "gru" or "ff"; `layers` of `hidden_size` units.
+        heads: pairs of one read and one write head.
+        memory_rows, memory_width: N x M. N can be another one at test time: see `initial_state`.
+        shift_range: heads can shift by -range .. +range locations.
+        addressing: "content+location", "content" (eq. 5 alone) or "location" (eq. 8 and 9 on the
+            previous weighting, no content).
+        initial_memory: "random" (drawn once, uniform within 1/sqrt(N + M), not learned), "constant"
+            (1e-6 everywhere: needs another initial weighting than "uniform", or all rows stay
+            equal for ever) or "learned" (one row of M numbers, the same at every location, so that
+            N stays free; the same restriction).
+        initial_weightings: "one-hot" (all heads at location 0), "uniform", or "zero" (nowhere).
+        initial_reads: "learned" or "zero".
+
+    Raises:
+        UserError: a value that is not allowed, or a shift range wider than the memory.
+    """
+
+    def __init__(
+        self,
+        input_size: int,
+        output_size: int,
+        *,
+        controller: str = "lstm",
+        hidden_size: int = 100,
+        layers: int = 1,
+        heads: int = 1,
+        memory_rows: int = 128,
+        memory_width: int = 20,
+        shift_range: int = 1,
+        addressing: str = "content+location",
+        initial_memory: str = "random",
+        initial_weightings: str = "one-hot",
+        initial_reads: str = "learned",
+    ) -> None:
+        super().__init__()
+        require_choice("controller", controller, tuple(CONTROLLERS))
+        require_choice("addressing", addressing, ADDRESSING)
+        require_choice("initial_memory", initial_memory, INITIAL_MEMORY)
+        require_choice("initial_weightings", initial_weightings, INITIAL_WEIGHTINGS)
+        require_choice("initial_reads", initial_reads, INITIAL_READS)
+        require_positive(heads=heads, memory_width=memory_width, shift_range=shift_range)
+        if initial_memory != "random" and initial_weightings == "uniform":
+            raise UserError(
+                f"initial_memory '{initial_memory}' with initial_weightings 'uniform': all rows "
+                "would stay equal for ever; use initial_weightings 'one-hot' or "
+                "initial_memory 'random'"
+            )
+        self.heads, self.memory_width, self.shift_range = heads, memory_width, shift_range
+        self.memory_rows = self._checked_rows(memory_rows)
+        self.addressing, self.initial_weightings = addressing, initial_weightings
+        self.controller = CONTROLLERS[controller](
+            input_size + heads * memory_width, hidden_size, layers
+        )
+        features = self.controller.output_size
+        read_size = memory_width + 3 + 2 * shift_range + 1  # key; beta, gate, gamma; shift
+        self._sizes = (read_size, 2 * memory_width)
+        self.head_layer = nn.Linear(features, heads * (2 * read_size + 2 * memory_width))
+        self.readout = nn.Linear(features + heads * memory_width, output_size)
+        self._make_initial_memory(initial_memory)
+        reads_HM = torch.zeros(heads, memory_width)
+        if initial_reads == "learned":
+            self.initial_reads_HM = nn.Parameter(reads_HM)
+        else:
+            self.register_buffer("initial_reads_HM", reads_HM, persistent=False)
+
+    def _checked_rows(self, rows: int) -> int:
+        require_positive(memory_rows=rows)
+        if 2 * self.shift_range + 1 > rows:
+            raise UserError(
+                f"shift_range {self.shift_range} is wider than the memory: 2 x shift_range + 1 "
+                f"must be at most memory_rows, which is {rows}"
+            )
+        return rows
+
+    def _make_initial_memory(self, kind: str) -> None:
+        rows, width = self.memory_rows, self.memory_width
+        bound = 1 / math.sqrt(rows + width)
+        if kind == "random":
+            drawn_NM = torch.empty(rows, width).uniform_(-bound, bound)
+            self.register_buffer("initial_memory_NM", drawn_NM)
+        elif kind == "constant":
+            constant_NM = torch.full((1, width), MEMORY_CONSTANT)
+            self.register_buffer("initial_memory_NM", constant_NM, persistent=False)
+        else:
+            self.initial_memory_NM = nn.Parameter(torch.empty(1, width).uniform_(-bound, bound))
+
+    def _initial_memory(self, rows: int) -> Tensor:
+        """The first `rows` rows; those past the trained ones are drawn like them, always the same."""
+        memory_NM = self.initial_memory_NM
+        if len(memory_NM) == 1:
+            return memory_NM.expand(rows, -1)
+        more = max(0, rows - len(memory_NM))
+        bound = 1 / math.sqrt(self.memory_rows + self.memory_width)
+        generator = torch.Generator().manual_seed(self.memory_rows)
+        drawn = torch.empty(more, self.memory_width).uniform_(-bound, bound, generator=generator)
+        return torch.cat([memory_NM, drawn.to(memory_NM)])[:rows]
+
+    def initial_state(self, batch_size: int, memory_rows: int | None = None) -> NTMState:
+        """The state that every sequence starts from.
+
+        Args:
+            batch_size: sequences.
+            memory_rows: N, if it is to differ from the one the model was made with.
+
+        Raises:
+            UserError: not a whole number of 1 or more, or less than the shifts need.
+        """
+        rows = self.memory_rows if memory_rows is None else self._checked_rows(memory_rows)
+        memory_NM = self._initial_memory(rows)
+        weighting_N = memory_NM.new_zeros(rows)
+        if self.initial_weightings == "one-hot":
+            weighting_N[0] = 1
+        elif self.initial_weightings == "uniform":
+            weighting_N += 1 / rows
+        return NTMState(
+            self.controller.initial_state(batch_size),
+            self.initial_reads_HM.expand(batch_size, -1, -1),
+            memory_NM.expand(batch_size, -1, -1),
+            weighting_N.expand(batch_size, 2 * self.heads, -1),
+        )
+
+    def forward(self, inputs_BTI: Tensor, state: NTMState | None = None) -> tuple[Tensor, NTMState]:
+        """Logits (B, T, O) of the whole sequence, and the state after it."""
+        state = self.initial_state(len(inputs_BTI)) if state is None else state
+        seen = []
+        for input_BI in inputs_BTI.unbind(1):
+            seen_BF, state = self._step(input_BI, state)
+            seen.append(seen_BF)
+        return self.readout(torch.stack(seen, 1)), state
+
+    def _step(self, input_BI: Tensor, state: NTMState) -> tuple[Tensor, NTMState]:
+        """One time step; returns what the readout sees, controller features and reads."""
+        fed_BI = torch.cat([input_BI, state.reads_BHM.flatten(1)], 1)
+        features_BF, controller = self.controller.step(fed_BI, state.controller)
+        values = self._head_values(features_BF)
+        weightings_BJN = self._address(values, state.memory_BNM, state.weightings_BJN)
+        read_BHN, write_BHN = weightings_BJN.split(self.heads, 1)
+        reads_BHM = addressing.read(state.memory_BNM, read_BHN)
+        memory_BNM = addressing.erase(state.memory_BNM, write_BHN, values.erase_BHM)
+        memory_BNM = addressing.add(memory_BNM, write_BHN, values.add_BHM)
+        state = NTMState(controller, reads_BHM, memory_BNM, weightings_BJN)
+        return torch.cat([features_BF, reads_BHM.flatten(1)], 1), state
+
+    def _head_values(self, features_BF: Tensor) -> HeadValues:
+        """The head layer's numbers, brought into their ranges (section 3.3; keys and adds by tanh)."""
+        heads, width, shifts = self.heads, self.memory_width, 2 * self.shift_range + 1
+        address_size = 2 * heads * self._sizes[0]
+        raw_BX = self.head_layer(features_BF)
+        address_BJX = raw_BX[:, :address_size].unflatten(1, (2 * heads, -1))
+        write_BHX = raw_BX[:, address_size:].unflatten(1, (heads, -1))
+        key, beta, gate, shift, gamma = address_BJX.split([width, 1, 1, shifts, 1], -1)
+        erase, add = write_BHX.split(width, -1)
+        return HeadValues(
+            key_BJM=torch.tanh(key),
+            beta_BJ1=softplus(beta),
+            gate_BJ1=torch.sigmoid(gate),
+            shift_BJS=torch.softmax(shift, -1),
+            gamma_BJ1=1 + softplus(gamma),
+            erase_BHM=torch.sigmoid(erase),
+            add_BHM=torch.tanh(add),
+        )
+
+    def _address(self, values: HeadValues, memory_BNM: Tensor, previous_BJN: Tensor) -> Tensor:
+        """The new weightings (B, J, N) of all heads: figure 2 of the paper."""
+        weightings_BJN = previous_BJN
+        if self.addressing != "location":
+            similarity_BJN = addressing.cosine_similarity(values.key_BJM, memory_BNM)
+            weightings_BJN = addressing.content_weighting(similarity_BJN, values.beta_BJ1)
+        if self.addressing == "content":
+            return weightings_BJN
+        if self.addressing == "content+location":
+            weightings_BJN = addressing.interpolate(weightings_BJN, previous_BJN, values.gate_BJ1)
+        weightings_BJN = addressing.shift(weightings_BJN, values.shift_BJS)
+        return addressing.sharpen(weightings_BJN, values.gamma_BJ1)

@@ -1,0 +1,93 @@
+"""What the commands print on standard output: plain aligned text."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from ntmbench.evaluate import point_label
+from ntmbench.terminal import duration
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text under a header: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+def _number(value: float, stderr: float | None = None) -> str:
+    text = f"{value:.4g}" if abs(value) < 1000 else f"{value:.0f}"
+    return text if stderr is None else f"{text} ± {stderr:.2g}"
+
+
+def points_table(rows: list[dict[str, Any]], axes: Sequence[str], weights: str) -> str:
+    """Scores at every point: rows as in lengths.csv. Errors are standard errors over sequences."""
+    by_point: dict[str, dict[tuple[str, str], tuple[float, float]]] = {}
+    for row in rows:
+        label = point_label({axis: row[axis] for axis in axes})
+        found = by_point.setdefault(label, {})
+        found[row["weights"], row["metric"]] = (row["value"], row["stderr"])
+    regret = any((weights, "regret_bits") in found for found in by_point.values())
+    header = ["point", "loss bits", "wrong bits", "exact"]
+    header += [*(["regret bits"] if regret else []), "chance loss", "best possible loss"]
+    body = []
+    for label, found in by_point.items():
+        cells = [label, *(_number(*found[weights, name]) for name in ("loss_bits", "wrong_bits"))]
+        cells.append(f"{found[weights, 'exact'][0]:.1%}")
+        if regret:
+            cells.append(_number(*found[weights, "regret_bits"]))
+        cells += [_number(found[who, "loss_bits"][0]) for who in ("chance", "optimum")]
+        body.append(cells)
+    return table(header, body)
+
+
+def run_summary(summary: dict[str, Any], path: str) -> str:
+    """How a finished run ended, in a few lines."""
+    lines = []
+    if summary["diverged"]:
+        where = summary["diverged"]
+        lines.append(
+            f"DIVERGED after {where['sequences']:,} sequences: {where['tensor']} is not finite"
+        )
+    if summary["solved"]:
+        when = summary["solved"]
+        lines.append(
+            f"solved after {when['sequences']:,} sequences ({duration(when['seconds'])} of training)"
+        )
+    else:
+        lines.append(f"not solved in {summary['sequences']:,} sequences")
+    if summary["best"]:
+        best = summary["best"]
+        lines.append(
+            f"best validation {best['val_loss_bits']:.4g} bits, {best['val_exact']:.1%} exact, "
+            f"after {best['sequences']:,} sequences"
+        )
+    trained = f"trained for {duration(summary['seconds'])}"
+    lines.append(f"{trained}, {summary['sequences'] / summary['seconds']:.1f} sequences/s")
+    lines.append(f"kept in {path}")
+    return "\n".join(lines)
+
+
+def comparison_table(rows: list[dict[str, Any]]) -> str:
+    """Paired differences of two runs: rows as `compare_runs` gives them."""
+    header = ["point", "metric", "A", "B", "B - A", "95 % interval", "sequences"]
+    body = [
+        [
+            row["point"],
+            row["metric"].replace("_", " "),
+            _number(row["a"]),
+            _number(row["b"]),
+            _number(row["difference"]),
+            f"{_number(row['low'])} to {_number(row['high'])}",
+            f"{row['sequences']:,}",
+        ]
+        for row in rows
+    ]
+    return table(header, body)

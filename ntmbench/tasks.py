@@ -1,0 +1,219 @@
+"""Tasks: the TOML files that declare them, found by name or path, and what a run makes of one.
+
+The folder is the registry: a file `tasks/<name>.toml` is the task `<name>`. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import re
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ntmbench import config as configs
+from ntmbench.errors import UserError, unknown
+from ntmbench.plugins import import_class
+
+STANDARD = "standard"
+SETTABLE = ("params", "train", "evaluate", "solved", "model")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _RecipeTable:
+    """[recipes.MODEL]: what a model wants to differ from the task's defaults."""
+
+    train: dict[str, Any] = field(default_factory=dict)
+    model: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ProfileTable:
+    """[profiles.NAME]: what a profile changes."""
+
+    params: dict[str, Any] = field(default_factory=dict)
+    train: dict[str, Any] = field(default_factory=dict)
+    evaluate: dict[str, Any] = field(default_factory=dict)
+    solved: dict[str, Any] = field(default_factory=dict)
+    recipes: dict[str, _RecipeTable] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TaskTable:
+    """A whole task file."""
+
+    summary: str
+    source: str
+    version: int
+    generator: str
+    train: dict[str, Any]
+    evaluate: dict[str, Any]
+    solved: configs.SolvedConfig
+    aliases: list[str] = field(default_factory=list)
+    params: dict[str, Any] = field(default_factory=dict)
+    recipes: dict[str, _RecipeTable] = field(default_factory=dict)
+    paper: configs.PaperConfig = field(default_factory=configs.PaperConfig)
+    profiles: dict[str, _ProfileTable] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task under one profile: its tables, before a model's recipe and `--set` are laid over them."""
+
+    name: str
+    profile: str
+    profiles: tuple[str, ...]
+    aliases: tuple[str, ...]
+    table: dict[str, Any]
+
+    @property
+    def summary(self) -> str:
+        return self.table["summary"]
+
+    @property
+    def train(self) -> configs.TrainConfig:
+        return configs.build(configs.TrainConfig, self.table["train"], "train")
+
+    @property
+    def axes(self) -> tuple[str, ...]:
+        """The names of what a point fixes, in the order of the file."""
+        return tuple(self.train.vary)
+
+    @functools.cached_property
+    def generator(self) -> Any:
+        """The generator: `sample(rng, batch_size, **point)` makes a batch."""
+        return make_generator(self.table["generator"], self.table.get("params", {}))
+
+
+def make_generator(spec: str, params: dict[str, Any]) -> Any:
+    """The generator `module:Class` made with `params`.
+
+    Raises:
+        UserError: no such class, an unknown parameter, or a value that it refuses.
+    """
+    made_by = import_class(spec, "generator")
+    known = getattr(made_by, "__dataclass_fields__", {})
+    for name in params:
+        if name not in known:
+            raise unknown(f"key in params of generator {spec}", name, known)
+    try:
+        return made_by(**params)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"generator '{spec}' cannot be made with {params}: {error}") from error
+
+
+def task_folder() -> Path:
+    """Where the built-in task files are: inside the installed package, or beside it in a checkout."""
+    package = Path(__file__).parent
+    inside = package / "_tasks"
+    return inside if inside.is_dir() else package.parent / "tasks"
+
+
+def task_names() -> list[str]:
+    """The built-in tasks, by file name."""
+    return sorted(path.stem for path in task_folder().glob("*.toml"))
+
+
+def load_task(name_or_path: str, profile: str = STANDARD) -> Task:
+    """The task called `name_or_path` (hyphens and short names accepted), or declared in that file.
+
+    Raises:
+        UserError: no such task, file or profile; or the file is broken (file and line are named).
+    """
+    text = str(name_or_path)
+    if text.endswith(".toml") or "/" in text:
+        path = Path(text)
+    else:
+        path = _named_file(text.replace("-", "_"), text)
+    table, table_checked = _read(path)
+    profiles = tuple(sorted({STANDARD, *table_checked.profiles}))
+    if profile not in profiles:
+        raise unknown(f"profile of task '{path.stem}'", profile, profiles)
+    overlay = table.pop("profiles", {}).get(profile, {})
+    name = re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem)
+    merged = merge(table, overlay)
+    task = Task(name, profile, profiles, tuple(table_checked.aliases), merged)
+    _check(task, path)
+    return task
+
+
+def _named_file(name: str, given: str) -> Path:
+    folder = task_folder()
+    if (folder / f"{name}.toml").is_file():
+        return folder / f"{name}.toml"
+    aliases = {alias: path for path in folder.glob("*.toml") for alias in _read(path)[1].aliases}
+    if name not in aliases:
+        raise unknown("task", given, [*task_names(), *aliases, "FILE.toml"])
+    return aliases[name]
+
+
+def _read(path: Path) -> tuple[dict[str, Any], _TaskTable]:
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"task file {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"task file {path} is not valid TOML: {error}") from error
+    try:
+        return table, configs.build(_TaskTable, table, "task file")
+    except UserError as error:
+        raise UserError(f"task file {path}: {error}") from error
+
+
+def _check(task: Task, path: Path) -> None:
+    """Check the sections that a profile completes, so that a mistake names its file."""
+    try:
+        train = task.train
+        evaluate = configs.build(configs.EvaluateConfig, task.table["evaluate"], "evaluate")
+        configs.build(configs.SolvedConfig, task.table["solved"], "solved")
+        for point in evaluate.points:
+            check_point(point, tuple(train.vary), "evaluate.points")
+    except UserError as error:
+        raise UserError(f"task file {path}: {error}") from error
+
+
+def check_point(point: configs.Point, axes: tuple[str, ...], where: str) -> None:
+    """Raises UserError unless `point` has exactly the task's axes."""
+    for axis in point:
+        if axis not in axes:
+            raise unknown(f"axis in {where}", axis, axes)
+    for axis in axes:
+        if axis not in point:
+            raise UserError(f"{where}: a point needs {', '.join(axes)}; {axis} is missing")
+
+
+def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    """`under` overlaid by `over`, table by table; lists and plain values are replaced whole."""
+    merged = copy.deepcopy(under)
+    for key, value in over.items():
+        if isinstance(value, dict) and isinstance(merged.get(key), dict):
+            merged[key] = merge(merged[key], value)
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def parse_override(text: str) -> dict[str, Any]:
+    """The nested table that `section.key=VALUE` describes; VALUE is TOML, a bare word is text.
+
+    Raises:
+        UserError: the form is wrong or the section cannot be set.
+    """
+    keys, equals, value = text.partition("=")
+    path = keys.strip().split(".")
+    if not equals or len(path) < 2 or not all(path):
+        raise UserError(f"--set needs section.key=VALUE, not '{text}'")
+    if path[0] not in SETTABLE:
+        raise unknown("section in --set", path[0], SETTABLE)
+    try:
+        parsed = tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError as error:
+        if not re.fullmatch(r"\s*[A-Za-z][\w+-]*\s*", value):
+            raise UserError(f"--set {keys}: '{value}' is not a TOML value: {error}") from error
+        parsed = value.strip()
+    table: dict[str, Any] = {path[-1]: parsed}
+    for key in reversed(path[:-1]):
+        table = {key: table}
+    return table

@@ -1,0 +1,100 @@
+"""What a person sees on standard error while a run goes on: a live line on a terminal, else plain lines."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from ntmbench.run import Event
+
+HEARTBEAT = 60.0
+"""Seconds between plain lines where there is no terminal."""
+
+
+def say(text: str) -> None:
+    """A line on standard error."""
+    click.echo(text, err=True)
+
+
+def duration(seconds: float) -> str:
+    """`45 s`, `12 min`, `3 h 20 min`, `2 days 4 h`: as exact as an estimate deserves."""
+    if not math.isfinite(seconds):
+        return "unknown"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    hours, minutes = divmod(minutes, 60)
+    if hours < 48:
+        return f"{hours} h {minutes} min"
+    return f"{hours // 24} days {hours % 24} h"
+
+
+class Progress:
+    """The progress of one run, shown from its events; a context manager, which clears the live line."""
+
+    def __init__(self, title: str, budget: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, TextColumn
+        from rich.progress import Progress as Bar
+
+        self.title, self.budget = title, budget
+        console = Console(stderr=True)
+        self.live = console.is_terminal
+        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), "{task.fields[text]}")
+        self.bar = Bar(*columns, console=console, transient=True, disable=not self.live)
+        self.task = self.bar.add_task(title, total=budget, text="")
+        self.started = self.shown = time.monotonic()
+        self.first: int | None = None
+        self.bits = math.nan
+        self.points = 0
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def show(self, event: Event) -> None:
+        """Take note of an event; show it if it is time."""
+        from ntmbench.run import Resumed
+        from ntmbench.train import CurvePoint, Update
+
+        if isinstance(event, Resumed):
+            say(f"{self.title}: resumed after {event.sequences:,} sequences")
+            if event.warning:
+                say(f"{self.title}: may differ in the last digits: changed {event.warning}")
+        elif isinstance(event, Update | CurvePoint):
+            self.first = event.sequences if self.first is None else self.first
+            if math.isfinite(event.loss_bits):
+                new = event.loss_bits
+                self.bits = new if math.isnan(self.bits) else 0.98 * self.bits + 0.02 * new
+            text = self._training(event.sequences)
+            if isinstance(event, CurvePoint):
+                text += f"; validation {event.val_loss_bits:.3f} bits, {event.val_exact:.1%} exact"
+            self._tell(event.sequences, text, now=isinstance(event, CurvePoint))
+        else:
+            self.points += 1
+            self._tell(self.budget, f"evaluating: {self.points} points done", now=False)
+
+    def _training(self, sequences: int) -> str:
+        done = sequences - (self.first or 0)
+        speed = done / max(time.monotonic() - self.started, 1e-9)
+        left = duration((self.budget - sequences) / speed) if done else "?"
+        return (
+            f"{sequences:,} of {self.budget:,} sequences; training {self.bits:.2f} bits; "
+            f"{speed:.1f} sequences/s; {left} left"
+        )
+
+    def _tell(self, completed: int, text: str, now: bool) -> None:
+        """Redraw the live line; where there is none, print if it is due or `now`."""
+        self.bar.update(self.task, completed=completed, text=text)
+        if not self.live and (now or time.monotonic() - self.shown >= HEARTBEAT):
+            self.shown = time.monotonic()
+            say(f"{self.title}: {text}")

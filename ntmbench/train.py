@@ -1,0 +1,301 @@
+"""The training loop: a generator that yields what happened. It does not print, save or know a path.
+
+Shape suffixes: B batch, T time steps, I input channels, O output channels.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ntmbench.config import RunConfig
+from ntmbench.evaluate import (
+    draw_vary,
+    metrics_of,
+    score_chance,
+    score_model,
+    score_optimum,
+    validation_batches,
+)
+from ntmbench.metrics import METRICS, score
+from ntmbench.optim import clip, gradients, make_optimiser
+from ntmbench.resolve import generator_of, model_of
+from ntmbench.streams import stream, torch_seed
+
+
+@dataclass(frozen=True)
+class Update:
+    """An update was made, or skipped (loss_bits is then not finite, or the gradient was not)."""
+
+    sequences: int
+    loss_bits: float
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A row of curve.csv, whose columns are these fields: see results/README.md."""
+
+    sequences: int
+    updates: int
+    seconds: float
+    sequences_per_second: float
+    loss_bits: float
+    wrong_bits: float
+    exact: float
+    grad_norm: float
+    skipped: int
+    val_loss_bits: float
+    val_wrong_bits: float
+    val_exact: float
+
+
+@dataclass
+class Window:
+    """Sums since the last curve point, over the sequences of updates that were not skipped."""
+
+    seconds: float = 0.0
+    sequences: int = 0
+    scored_sequences: int = 0
+    updates: int = 0
+    skipped: int = 0
+    grad_norm: float = 0.0
+    loss_bits: float = 0.0
+    wrong_bits: float = 0.0
+    exact: float = 0.0
+
+
+@dataclass
+class Progress:
+    """How far a run has come: plain numbers and names, saved with a checkpoint.
+
+    streak: successive validations under the task's threshold. skipped_in_a_row: updates.
+    first_skipped: where and why the present row of skipped updates began.
+    """
+
+    sequences: int = 0
+    updates: int = 0
+    seconds: float = 0.0
+    skipped: int = 0
+    points: int = 0
+    streak: int = 0
+    skipped_in_a_row: int = 0
+    first_skipped: dict[str, Any] | None = None
+    solved: dict[str, Any] | None = None
+    diverged: dict[str, Any] | None = None
+    best: dict[str, Any] | None = None
+    last: dict[str, Any] | None = None
+    window: Window = field(default_factory=Window)
+
+
+class Trainer:
+    """A model in training, with everything that a resumed run needs to go on bit for bit.
+
+    Making one seeds torch's global generator from the run's seed.
+    """
+
+    def __init__(self, config: RunConfig) -> None:
+        self.config = config
+        self.generator = generator_of(config)
+        torch.manual_seed(torch_seed(config.seed, "weights"))
+        self.model: nn.Module = model_of(config).to(config.device)
+        torch.manual_seed(torch_seed(config.seed, "torch"))  # for models that draw, such as dropout
+        self.optimiser = make_optimiser(config.train, self.model)
+        self.rng = stream(config.seed, "training")
+        self.progress = Progress()
+        self.best_weights: dict[str, Tensor] = self.weights()
+        self.validation = validation_batches(self.generator, config.train, config.evaluate)
+        self.optimum = score_optimum(self.generator, self.validation)
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of the model's state_dict."""
+        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+
+    def reference(self) -> dict[str, dict[str, float]]:
+        """The mean scores of chance and of the best predictor on the validation set."""
+        chance = score_chance(self.generator, self.validation)
+        optimum = {name: getattr(self.optimum, name) for name in METRICS}
+        return {
+            who: {name: float(values.mean()) for name, values in scores.items()}
+            for who, scores in (("chance", chance), ("optimum", optimum))
+        }
+
+    @property
+    def finished(self) -> bool:
+        """The budget is spent, the run has diverged, or it is solved and was to stop then."""
+        progress, train = self.progress, self.config.train
+        stopped = train.stop_when_solved and progress.solved is not None
+        return stopped or progress.diverged is not None or progress.sequences >= train.sequences
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes during training, as tensors and plain values."""
+        cuda = self.config.device != "cpu"
+        return {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "best_weights": self.best_weights,
+            "numpy_rng": self.rng.bit_generator.state,
+            "torch_rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state() if cuda else None,
+            "progress": dataclasses.asdict(self.progress),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go back to a state that `state_dict` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError, RuntimeError: it is not such a state, or of another model.
+        """
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.best_weights = state["best_weights"]
+        self.rng.bit_generator.state = state["numpy_rng"]
+        torch.set_rng_state(state["torch_rng"])
+        if state["cuda_rng"] is not None and self.config.device != "cpu":
+            torch.cuda.set_rng_state(state["cuda_rng"])
+        window = Window(**state["progress"].pop("window"))
+        self.progress = Progress(**state["progress"], window=window)
+
+    def run(self) -> Iterator[Update | CurvePoint]:
+        """Train to the end, yielding after every update; whenever it yields, the state is whole."""
+        train = self.config.train
+        while not self.finished:
+            before = self.progress.sequences
+            batch_size = min(train.batch_size, train.sequences - before)
+            each = train.lengths == "sequence"
+            point = draw_vary(self.rng, train.vary, batch_size, each)
+            update = self._update(self.rng, batch_size, point)
+            crossed = before // train.curve_every < update.sequences // train.curve_every
+            yield self._curve_point() if crossed or self.finished else update
+
+    def seconds_an_update(self) -> float:
+        """What an update costs at the middle of the training range, in seconds; weights are lost.
+
+        The median of three, after one that is not counted.
+        """
+        train, rng = self.config.train, np.random.default_rng(0)
+        middle = {axis: (low + high + 1) // 2 for axis, (low, high) in train.vary.items()}
+        taken = []
+        for _ in range(4):
+            before = self.progress.seconds
+            self._update(rng, train.batch_size, middle)
+            taken.append(self.progress.seconds - before)
+        return float(np.median(taken[1:]))
+
+    def _update(self, rng: np.random.Generator, batch_size: int, point: dict[str, Any]) -> Update:
+        """Draw a batch, learn from it, and count it."""
+        train, progress, window = self.config.train, self.progress, self.progress.window
+        started = time.perf_counter()
+
+        # data
+        batch = self.generator.sample(rng, batch_size, **point)
+        inputs, targets, mask = (torch.from_numpy(part).to(self.config.device) for part in batch)
+
+        # forward, backward
+        logits, _ = self.model(inputs)
+        scores = score(logits, targets, mask)
+        nats = scores.loss_bits * math.log(2)
+        if train.loss == "mean":
+            nats = nats / (mask.sum(1) * targets.shape[2])
+        self.optimiser.zero_grad()
+        nats.mean().backward()
+        norm = torch.nn.utils.get_total_norm(gradients(self.model))
+        loss_bits, norm_value = scores.loss_bits.mean().item(), norm.item()
+
+        # step, or skip
+        if math.isfinite(loss_bits) and math.isfinite(norm_value):
+            clip(train, self.model, norm)
+            self.optimiser.step()
+            progress.skipped_in_a_row = 0
+            window.scored_sequences += batch_size
+            window.grad_norm += norm_value * batch_size
+            for name in METRICS:
+                total = getattr(window, name) + getattr(scores, name).sum().item()
+                setattr(window, name, total)
+        else:
+            self._skip(logits, loss_bits)
+
+        # count
+        elapsed = time.perf_counter() - started
+        progress.sequences += batch_size
+        progress.updates += 1
+        progress.seconds += elapsed
+        window.sequences += batch_size
+        window.seconds += elapsed
+        return Update(progress.sequences, loss_bits)
+
+    def _skip(self, logits: Tensor, loss_bits: float) -> None:
+        """Count an update that is not made; after too many in a row the run has diverged."""
+        progress = self.progress
+        if progress.skipped_in_a_row == 0:
+            progress.first_skipped = {
+                "sequences": progress.sequences,
+                "updates": progress.updates,
+                "tensor": self._not_finite(logits, loss_bits),
+            }
+        progress.skipped += 1
+        progress.window.skipped += 1
+        progress.skipped_in_a_row += 1
+        if progress.skipped_in_a_row >= self.config.train.diverged_after:
+            progress.diverged = progress.first_skipped
+
+    def _not_finite(self, logits: Tensor, loss_bits: float) -> str:
+        """The name of the first tensor that is not finite, in the order of the computation."""
+        for name, value in self.model.named_parameters():
+            if not value.isfinite().all():
+                return f"parameter {name}"
+        if not logits.isfinite().all():
+            return "logits"
+        if not math.isfinite(loss_bits):
+            return "loss"
+        for name, value in self.model.named_parameters():
+            if value.grad is not None and not value.grad.isfinite().all():
+                return f"gradient of {name}"
+        return "gradient norm"
+
+    def _curve_point(self) -> CurvePoint:
+        """Validate, keep the best weights, see whether the task is solved, begin a new window."""
+        progress, window = self.progress, self.progress.window
+        scores = score_model(self.model, self.validation, self.config.device)
+        validation = {name: float(getattr(scores, name).mean()) for name in METRICS}
+        progress.points += 1
+        progress.last = {"sequences": progress.sequences} | {
+            f"val_{name}": value for name, value in validation.items()
+        }
+        loss_bits, best = validation["loss_bits"], progress.best
+        if math.isfinite(loss_bits) and (best is None or loss_bits < best["val_loss_bits"]):
+            progress.best = progress.last
+            self.best_weights = self.weights()
+        self._see_whether_solved(metrics_of(scores, self.optimum))
+        count = window.scored_sequences
+        point = CurvePoint(
+            sequences=progress.sequences,
+            updates=progress.updates,
+            seconds=progress.seconds,
+            sequences_per_second=window.sequences / window.seconds if window.seconds else math.nan,
+            grad_norm=window.grad_norm / count if count else math.nan,
+            skipped=window.skipped,
+            **{name: getattr(window, name) / count if count else math.nan for name in METRICS},
+            **{f"val_{name}": value for name, value in validation.items()},
+        )
+        progress.window = Window()
+        return point
+
+    def _see_whether_solved(self, metrics: dict[str, np.ndarray]) -> None:
+        solved, progress = self.config.solved, self.progress
+        values = metrics.get(solved.metric, metrics["loss_bits"])  # no regret: the optimum is 0
+        under = bool(values.mean() < solved.below)
+        progress.streak = progress.streak + 1 if under else 0
+        if progress.streak >= solved.times and progress.solved is None:
+            progress.solved = {
+                "sequences": progress.sequences,
+                "updates": progress.updates,
+                "seconds": progress.seconds,
+            }
