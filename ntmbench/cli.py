@@ -13,7 +13,7 @@ import ntmbench
 from ntmbench.errors import UserError
 from ntmbench.folder import RunFolder, json_ready
 from ntmbench.models import ALIASES, known_models
-from ntmbench.tasks import check_point, load_task, task_names
+from ntmbench.tasks import STANDARD, check_point, load_task, task_names
 from ntmbench.terminal import Progress, duration, say
 
 INTERRUPTED = 130
@@ -134,7 +134,9 @@ def parse_seeds(text: str) -> list[int]:
     "--out", type=click.Path(path_type=Path, file_okay=False), default="results",
     show_default=True, help="The folder that keeps the runs.",
 )  # fmt: skip
-@click.option("--tag", default="", help="Keep these runs apart, as MODEL@TAG.")
+@click.option(
+    "--tag", help="Keep these runs apart, as MODEL@TAG.  [default: none; or the profile's name]"
+)
 @click.option(
     "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
     help="Change a setting of params, train, evaluate, solved or model; VALUE is TOML.",
@@ -150,7 +152,7 @@ def run(
     sequences: int | None,
     device: str,
     out: Path,
-    tag: str,
+    tag: str | None,
     overrides: tuple[str, ...],
     overwrite: bool,
     as_json: bool,
@@ -178,6 +180,8 @@ def run(
     from ntmbench.run import check_same, folder_of
 
     chosen = choose_device(device)
+    if tag is None:
+        tag = "" if profile == STANDARD else profile
     configs = [
         resolve(
             task, model, seed=number, device=chosen, tag=tag, sequences=sequences,

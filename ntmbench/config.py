@@ -92,10 +92,10 @@ class TrainConfig:
         short sequences, and copy, repeat copy and associative recall were all solved with it.
     optimiser: "graves-rmsprop" (Graves 2013, eq. 38 to 41), "rmsprop" or "adam" (torch's).
     decay: of the running means of both RMSProps; momentum: of both RMSProps.
-    clip: the gradient "norm" is held under clip_at, or each component's "value" (the paper's), or "none".
-    curve_every: a row of the learning curve, with a validation.
-    stop_when_solved: end the run when the task's [solved] holds.
-    diverged_after: so many skipped updates in a row end the run as diverged.
+    clip: hold the gradient's "norm" under clip_at, or each component's "value" (the paper), or
+    "none". curve_every: a row of the learning curve, with a validation. stop_when_solved: end the
+    run when the task's [solved] holds. diverged_after: so many skipped updates in a row end the run
+    as diverged.
     """
 
     sequences: int
@@ -163,7 +163,7 @@ class EvaluateConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SolvedConfig:
-    """[solved]: `metric` on the validation set is under `below` at `times` successive validations."""
+    """[solved]: `metric` on the validation set is under `below` at `times` validations running."""
 
     metric: Literal["loss_bits", "wrong_bits", "regret_bits"]
     below: float
@@ -241,7 +241,7 @@ class RunConfig:
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:
-    """The keys, dotted, at which two nested tables differ, with both values (None where missing)."""
+    """The keys, dotted, where two nested tables differ, with both values (None where missing)."""
     found = []
     for key in sorted(a.keys() | b.keys()):
         left, right = a.get(key), b.get(key)

@@ -22,7 +22,7 @@ from ntmbench.streams import stream
 
 
 class Scores(NamedTuple):
-    """Scores of S sequences: see `ntmbench.metrics.Score`. step_bits_ST is 0 after a sequence's end."""
+    """Scores of S sequences: see `ntmbench.metrics.Score`; steps after a sequence's end are 0."""
 
     loss_bits: np.ndarray
     wrong_bits: np.ndarray
@@ -42,7 +42,7 @@ def draw_vary(
 
 
 def validation_batches(generator: Any, train: TrainConfig, evaluate: EvaluateConfig) -> list[Batch]:
-    """The fixed validation set: drawn like the training sequences, the same for every run of a task.
+    """The fixed validation set: drawn like the training data, the same for every run of a task.
 
     Sequences stand in the order of their points' products, so that a batch pads little.
     """
@@ -97,7 +97,8 @@ def score_model(
         inputs, targets, mask = (torch.from_numpy(part).to(device) for part in batch)
         state = None
         if memory_rows is not None:
-            state = model.initial_state(len(inputs), memory_rows=memory_rows)  # type: ignore[operator]
+            initial_state: Any = model.initial_state
+            state = initial_state(len(inputs), memory_rows=memory_rows)
         logits, _ = model(inputs, state)
         parts.append([tensor.cpu() for tensor in score(logits, targets, mask)])
     model.train(was_training)

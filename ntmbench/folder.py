@@ -1,4 +1,4 @@
-"""A run folder on disk: its files, how they are written so that a crash loses nothing, and how they are read.
+"""A run folder on disk: its files, read, and written so that a crash loses nothing.
 
 The schema is described in results/README.md. Nothing here imports torch or pandas.
 """
@@ -42,7 +42,7 @@ def json_ready(value: Any) -> Any:
 
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path that takes the place of `path` when the block ends well, and vanishes when not."""
+    """A temporary path that replaces `path` when the block ends well, and vanishes when not."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         yield temporary
@@ -116,7 +116,7 @@ def append_line(path: Path, line: str) -> None:
 
 @contextlib.contextmanager
 def write_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk, a missing permission and their like into a UserError that names the file."""
+    """Turn a full disk, a missing permission and their like into a UserError naming the file."""
     try:
         yield
     except OSError as error:

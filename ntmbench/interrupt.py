@@ -1,4 +1,4 @@
-"""Ctrl-C in two steps: the first asks the run to stop after this update and save, the second leaves."""
+"""Ctrl-C in two steps: the first asks a run to stop after this update, the second leaves."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Interrupt:
 
 @contextlib.contextmanager
 def listening() -> Iterator[Interrupt]:
-    """Listen for SIGINT and SIGTERM while the block runs (in the main thread; elsewhere not at all)."""
+    """Listen for SIGINT and SIGTERM while the block runs (in the main thread only)."""
     interrupt = Interrupt()
     if threading.current_thread() is not threading.main_thread():
         yield interrupt

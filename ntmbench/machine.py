@@ -39,7 +39,7 @@ def pin_threads() -> None:
 
 @functools.cache
 def _commit() -> str | None:
-    """The commit of the checkout that ntmbench runs from, `+` if it was changed; None if installed."""
+    """The commit of the checkout that this runs from, `+` if it was changed; None if installed."""
     package = Path(ntmbench.__file__).resolve().parent
     if not (package.parent / ".git").exists():
         return None

@@ -1,4 +1,4 @@
-"""Classes named as text: `package.module:Class`, found from the installed packages or the current folder."""
+"""Classes named as `package.module:Class`, in installed packages or the current folder."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def import_class(spec: str, kind: str) -> type:
     The current folder is searched last, so that one file beside the user is enough.
 
     Raises:
-        UserError: the form is wrong, the module is missing or fails to import, or it has no such class.
+        UserError: the form is wrong, the module does not import, or it has no such class.
     """
     module_name, _, class_name = spec.partition(":")
     if not module_name or not class_name:

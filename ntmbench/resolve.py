@@ -112,4 +112,5 @@ def make_model(name: str, task: Task, **overrides: Any) -> nn.Module:
 
 def takes_memory_rows(model: nn.Module) -> bool:
     """Whether the model's memory can be given another number of rows."""
-    return "memory_rows" in inspect.signature(model.initial_state).parameters  # type: ignore[arg-type]
+    keywords = inspect.signature(model.initial_state).parameters  # type: ignore[arg-type]
+    return "memory_rows" in keywords

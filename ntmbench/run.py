@@ -42,7 +42,7 @@ MUST_AGREE = ("ntmbench", "python", "torch", "numpy", "processor", "threads")
 
 @dataclass(frozen=True)
 class Resumed:
-    """The run goes on from a checkpoint; `warning` says why it may not be bit-exact ("" if it is)."""
+    """The run goes on from a checkpoint; `warning` says why it may not be bit-exact, or is ""."""
 
     sequences: int
     warning: str
@@ -166,7 +166,7 @@ def _restore(folder: RunFolder, trainer: Trainer) -> Resumed:
 
 
 def _train(folder: RunFolder, trainer: Trainer, interrupt: Interrupt) -> Iterator[Event]:
-    """Train, with the curve and checkpoints on disk as it goes; at the end a checkpoint is there."""
+    """Train, with curve and checkpoints on disk as it goes; at the end a checkpoint is there."""
     every = trainer.config.train.checkpoint_every
     saved = trainer.progress.sequences
     for event in trainer.run():
@@ -238,11 +238,11 @@ class Run:
 
     @property
     def lengths(self) -> list[dict[str, Any]]:
-        """The rows of lengths.csv: the stored scores of best and last weights, chance and optimum."""
+        """The rows of lengths.csv: stored scores of best and last weights, chance and optimum."""
         return read_rows(self.folder.lengths_file)
 
     def model(self, weights: str = "best") -> nn.Module:
-        """The trained model, on the CPU or the run's device if it is here; "best" or "last" weights.
+        """The trained model, "best" or "last" weights, on the run's device if it is here.
 
         Raises:
             UserError: the weights are missing, corrupted or of another model.

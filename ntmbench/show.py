@@ -58,9 +58,8 @@ def run_summary(summary: dict[str, Any], path: str) -> str:
         )
     if summary["solved"]:
         when = summary["solved"]
-        lines.append(
-            f"solved after {when['sequences']:,} sequences ({duration(when['seconds'])} of training)"
-        )
+        trained = duration(when["seconds"])
+        lines.append(f"solved after {when['sequences']:,} sequences ({trained} of training)")
     else:
         lines.append(f"not solved in {summary['sequences']:,} sequences")
     if summary["best"]:

@@ -1,4 +1,4 @@
-"""Random streams: each purpose has its own, derived from a seed, so that no draw disturbs another."""
+"""Random streams: a purpose has its own, derived from a seed, so that no draw disturbs another."""
 
 from __future__ import annotations
 

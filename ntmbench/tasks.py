@@ -1,6 +1,6 @@
 """Tasks: the TOML files that declare them, found by name or path, and what a run makes of one.
 
-The folder is the registry: a file `tasks/<name>.toml` is the task `<name>`. Nothing here imports torch.
+The folder is the registry: `tasks/<name>.toml` is the task `<name>`. Nothing here imports torch.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class _TaskTable:
 
 @dataclass(frozen=True)
 class Task:
-    """A task under one profile: its tables, before a model's recipe and `--set` are laid over them."""
+    """A task under one profile: its tables, before a model's recipe and `--set` are laid over."""
 
     name: str
     profile: str
@@ -105,7 +105,7 @@ def make_generator(spec: str, params: dict[str, Any]) -> Any:
 
 
 def task_folder() -> Path:
-    """Where the built-in task files are: inside the installed package, or beside it in a checkout."""
+    """Where the built-in task files are: in the installed package, or beside it in a checkout."""
     package = Path(__file__).parent
     inside = package / "_tasks"
     return inside if inside.is_dir() else package.parent / "tasks"

@@ -1,4 +1,4 @@
-"""What a person sees on standard error while a run goes on: a live line on a terminal, else plain lines."""
+"""What a person sees on standard error during a run: a live line on a terminal, else plain ones."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """The progress of one run, shown from its events; a context manager, which clears the live line."""
+    """The progress of one run, shown from its events; a context manager, so the live line goes."""
 
     def __init__(self, title: str, budget: int) -> None:
         from rich.console import Console

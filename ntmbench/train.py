@@ -151,7 +151,7 @@ class Trainer:
         """Go back to a state that `state_dict` gave.
 
         Raises:
-            KeyError, TypeError, ValueError, RuntimeError: it is not such a state, or of another model.
+            KeyError, TypeError, ValueError, RuntimeError: it is no such state, or another model's.
         """
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])

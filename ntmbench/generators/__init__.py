@@ -4,12 +4,13 @@ A generator is a frozen dataclass. Its fields are the task's `[params]`; it has
 
 - `input_size`, `output_size`: channels in and out;
 - `axes`: the names of what a point of the task fixes, such as ("length", "repeats");
-- `sample(rng, batch_size, **point) -> Batch`: each axis is given one integer for the batch or an array with one a
-  sequence. Sequences are drawn one after the other from `rng`, so the same stream cut into other batches gives the
-  same sequences;
-- `solve(batch)`: P(bit = 1) of every target bit by the best predictor there is, from the inputs alone;
-- `coin_bits(batch)`: how many of a sequence's target bits are fair coins to who knows the format only: the loss
-  in bits of chance.
+- `sample(rng, batch_size, **point) -> Batch`: each axis is given one integer for the batch or an
+  array with one a sequence. Sequences are drawn one after the other from `rng`, so the same stream
+  cut into other batches gives the same sequences;
+- `solve(batch)`: P(bit = 1) of every target bit by the best predictor there is, from the inputs
+  alone;
+- `coin_bits(batch)`: how many of a sequence's target bits are fair coins to who knows the format
+  only: the loss in bits of chance.
 """
 
 from ntmbench.generators.base import Batch

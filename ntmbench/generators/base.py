@@ -1,4 +1,4 @@
-"""What the generators share: the batch, the points of a batch, and stacking sequences of mixed lengths.
+"""What the generators share: the batch, its points, and stacking sequences of mixed lengths.
 
 Shape suffixes: B batch, T time steps, I input channels, O output channels.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from ntmbench.errors import UserError
 
 AxisValue: TypeAlias = "int | np.ndarray"
-"""A point's value on one axis: one integer for the whole batch, or an integer a sequence, shape (B,)."""
+"""A point's value on one axis: an integer for the whole batch, or one a sequence, shape (B,)."""
 
 
 class Batch(NamedTuple):

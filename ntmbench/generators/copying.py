@@ -65,10 +65,11 @@ class Copy:
 
 @dataclass(frozen=True, kw_only=True)
 class RepeatCopy:
-    """Repeat copy: `length` random vectors, a delimiter, a count; then the vectors that often, and an end marker.
+    """Repeat copy: `length` vectors, a delimiter, a count; then the vectors that often, and an end.
 
-    Graves, Wayne, Danihelka 2014, section 4.2. The count is given on one channel as a number with mean 0 and
-    variance 1 over the training range 1..`max_repeats`. Two vectors of two bits, two repeats:
+    Graves, Wayne, Danihelka 2014, section 4.2. The count is given on one channel as a number with
+    mean 0 and variance 1 over the training range 1..`max_repeats`. Two vectors of two bits, two
+    repeats:
 
         input   bits       1 0 . . . . . . .      target  bits  . . . . 1 0 1 0 .
                            0 1 . . . . . . .                    . . . . 0 1 0 1 .

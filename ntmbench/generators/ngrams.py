@@ -1,4 +1,4 @@
-"""Dynamic N-grams: predict the next bit of a source whose statistics must be learned while reading it."""
+"""Dynamic N-grams: predict a source whose statistics must be learned while reading it."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from ntmbench.generators.base import AxisValue, Batch, blank, points, require_at
 
 @dataclass(frozen=True, kw_only=True)
 class DynamicNgrams:
-    """Dynamic N-grams: `bits` bits, each drawn with a probability that the `context` bits before it choose.
+    """Dynamic N-grams: `bits` bits, each with a probability that the `context` before it chooses.
 
-    Graves, Wayne, Danihelka 2014, section 4.4. Every sequence has a fresh table of 2^context probabilities,
-    each from Beta(1/2, 1/2); the first `context` bits are fair coins. Bit t is due at step t, where the input is
-    bit t - 1 (0 at the first step). All steps are scored. For the bits 1 1 0 1:
+    Graves, Wayne, Danihelka 2014, section 4.4. Every sequence has a fresh table of 2^context
+    probabilities, each from Beta(1/2, 1/2); the first `context` bits are fair coins. Bit t is due
+    at step t, where the input is bit t - 1 (0 at the first step). All steps are scored. For 1 1 0 1:
 
         input   . 1 1 0      target  1 1 0 1      scored  x x x x
     """
@@ -56,9 +56,9 @@ class DynamicNgrams:
     def solve(self, batch: Batch) -> np.ndarray:
         """P(bit = 1) by the Bayes-optimal predictor, shape (B, T, 1), from the inputs alone.
 
-        P(1 | context) = (N1 + 1/2) / (N1 + N0 + 1), with the counts of ones and zeros seen after that context:
-        Graves, Wayne, Danihelka 2014, eq. 10; the estimator of Krichevsky and Trofimov 1981. Fair coins before
-        the first whole context.
+        P(1 | context) = (N1 + 1/2) / (N1 + N0 + 1), with the counts of ones and zeros seen after
+        that context: Graves, Wayne, Danihelka 2014, eq. 10; the estimator of Krichevsky and
+        Trofimov 1981. Fair coins before the first whole context.
         """
         batch_size, steps, _ = batch.inputs_BTI.shape
         rows = np.arange(batch_size)

@@ -13,11 +13,12 @@ from ntmbench.generators.base import AxisValue, Batch, bits, blank, points, requ
 
 @dataclass(frozen=True, kw_only=True)
 class AssociativeRecall:
-    """Associative recall: `items` items, then one of them as a query; the item that followed it is due.
+    """Associative recall: `items` items, then one of them; the item that followed it is due.
 
-    Graves, Wayne, Danihelka 2014, section 4.3. An item is `item_length` random vectors after an item delimiter;
-    the query stands between two query delimiters and is never the last item. The items of a sequence are
-    distinct (drawn again when two are equal), so that the question has one answer.
+    Graves, Wayne, Danihelka 2014, section 4.3. An item is `item_length` random vectors after an
+    item delimiter; the query stands between two query delimiters and is never the last item. The
+    items of a sequence are distinct (drawn again when two are equal), so that the question has one
+    answer.
     Three items a, b, c of one vector each, b asked for:
 
         input   bits             . a . b . c . b . .      target  . . . . . . . . . c
@@ -45,7 +46,8 @@ class AssociativeRecall:
     def sample(self, rng: np.random.Generator, batch_size: int, *, items: AxisValue) -> Batch:
         """`batch_size` sequences with `items` items.
 
-        Each has items x (item_length + 1) + item_length + 2 steps of input and item_length scored steps.
+        Each has items x (item_length + 1) + item_length + 2 steps of input and item_length scored
+        steps.
 
         Raises:
             UserError: fewer than two items, or more than a quarter of all items that exist.

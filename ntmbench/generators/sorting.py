@@ -13,10 +13,10 @@ from ntmbench.generators.base import AxisValue, Batch, bits, blank, points, requ
 
 @dataclass(frozen=True, kw_only=True)
 class PrioritySort:
-    """Priority sort: `vectors` random vectors with priorities, an end flag; then the top ones, highest first.
+    """Priority sort: `vectors` vectors with priorities, an end flag; then the top ones, in order.
 
-    Graves, Wayne, Danihelka 2014, section 4.5. Priorities are uniform on [-1, 1]; the share `keep` of the vectors is
-    due (20 in, 16 out). Three vectors a, b, c, two due:
+    Graves, Wayne, Danihelka 2014, section 4.5. Priorities are uniform on [-1, 1]; the share `keep`
+    of the vectors is due (20 in, 16 out). Three vectors a, b, c, two due:
 
         input   bits      a   b   c  . . .      target  . . . . b a
                 priority  .1  .9 -.5 . . .      scored  . . . . x x
@@ -44,7 +44,7 @@ class PrioritySort:
         return max(1, round(vectors * self.keep))
 
     def sample(self, rng: np.random.Generator, batch_size: int, *, vectors: AxisValue) -> Batch:
-        """`batch_size` sequences of `vectors` vectors: vectors + 1 steps of input, then keep x vectors scored ones."""
+        """`batch_size` sequences: vectors + 1 steps of input, then keep x vectors scored ones."""
         return stack([self._one(rng, *point) for point in points(batch_size, vectors=vectors)])
 
     def _one(self, rng: np.random.Generator, vectors: int) -> Batch:

@@ -74,7 +74,7 @@ def find_model(name: str) -> ModelSpec:
 
 
 def complete_arguments(spec: ModelSpec, arguments: dict[str, Any]) -> ModelSpec:
-    """`spec` with every keyword of its constructor: its own, overlaid by `arguments`, then defaults.
+    """`spec` with every keyword of its constructor: `arguments`, else its own, else the default.
 
     Raises:
         UserError: an argument that the constructor lacks, or a required one that is missing.
@@ -85,8 +85,8 @@ def complete_arguments(spec: ModelSpec, arguments: dict[str, Any]) -> ModelSpec:
     )
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
         raise UserError(
-            f"model '{spec.name}': its constructor takes **keywords, which would hide a misspelt one; "
-            "name them"
+            f"model '{spec.name}': its constructor takes **keywords, which would hide a "
+            "misspelt one; name them"
         )
     for name in chosen:
         if name not in parameters:

@@ -1,4 +1,4 @@
-"""Equations 2 to 9 of the Neural Turing Machine paper (Graves, Wayne, Danihelka 2014), one function each.
+"""Equations 2 to 9 of Graves, Wayne, Danihelka 2014, one function each.
 
 Shape suffixes: B batch, N memory rows (locations), M row width, J heads, S shifts
 (2 x shift range + 1).
@@ -49,7 +49,7 @@ def interpolate(content_BJN: Tensor, previous_BJN: Tensor, gate_BJ1: Tensor) -> 
 
 
 def shift(weightings_BJN: Tensor, shift_BJS: Tensor) -> Tensor:
-    """w(i) = sum_d s(d) w(i - d), circular: eq. 8. shift_BJS holds d = -range .. +range in this order."""
+    """w(i) = sum_d s(d) w(i - d), circular: eq. 8. shift_BJS: d = -range .. +range in order."""
     reach = shift_BJS.shape[-1] // 2
     wrapped = torch.cat(
         [weightings_BJN[..., -reach:], weightings_BJN, weightings_BJN[..., :reach]], -1

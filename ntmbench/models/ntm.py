@@ -167,7 +167,7 @@ class NTM(nn.Module):
             self.initial_memory_NM = nn.Parameter(torch.empty(1, width).uniform_(-bound, bound))
 
     def _initial_memory(self, rows: int) -> Tensor:
-        """The first `rows` rows; those past the trained ones are drawn like them, always the same."""
+        """The first `rows` rows; any past the trained ones are drawn like them, always the same."""
         memory_NM = self.initial_memory_NM
         if len(memory_NM) == 1:
             return memory_NM.expand(rows, -1)
@@ -224,7 +224,7 @@ class NTM(nn.Module):
         return torch.cat([features_BF, reads_BHM.flatten(1)], 1), state
 
     def _head_values(self, features_BF: Tensor) -> HeadValues:
-        """The head layer's numbers, brought into their ranges (section 3.3; keys and adds by tanh)."""
+        """The head layer's numbers, brought into range (section 3.3); keys and adds by tanh."""
         heads, width, shifts = self.heads, self.memory_width, 2 * self.shift_range + 1
         address_size = 2 * heads * self._sizes[0]
         raw_BX = self.head_layer(features_BF)

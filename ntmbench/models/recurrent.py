@@ -11,7 +11,7 @@ F features (layers x H).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
 
 
 class Layer(nn.Module):
-    """The weights of one recurrent layer: uniform within 1 / sqrt(number of inputs), zero biases."""
+    """The weights of a recurrent layer: uniform within 1 / sqrt(number of inputs), zero biases."""
 
     def __init__(self, input_size: int, hidden_size: int, gates: int) -> None:
         super().__init__()
@@ -66,14 +66,14 @@ class LSTMStack(nn.Module):
             for below in range(layers)
         )
         for layer in self.layers:
-            nn.init.ones_(layer.bias_G.view(4, hidden_size)[1])
+            nn.init.ones_(cast(Layer, layer).bias_G[hidden_size : 2 * hidden_size])
         self.initial_hidden = nn.Parameter(torch.zeros(layers, hidden_size))
         self.initial_cell = nn.Parameter(torch.zeros(layers, hidden_size))
 
     def initial_state(self, batch_size: int) -> LSTMState:
         return LSTMState(
-            tuple(row.expand(batch_size, -1) for row in self.initial_hidden),
-            tuple(row.expand(batch_size, -1) for row in self.initial_cell),
+            tuple(row.expand(batch_size, -1) for row in self.initial_hidden.unbind()),
+            tuple(row.expand(batch_size, -1) for row in self.initial_cell.unbind()),
         )
 
     def step(self, input_BI: Tensor, state: LSTMState) -> tuple[Tensor, LSTMState]:
@@ -81,7 +81,7 @@ class LSTMStack(nn.Module):
         hidden, cell = [], []
         for layer, hidden_BH, cell_BH in zip(self.layers, *state, strict=True):
             below_BI = torch.cat([input_BI, hidden[-1]], 1) if hidden else input_BI
-            hidden_BH, cell_BH = lstm_cell(layer, below_BI, hidden_BH, cell_BH)
+            hidden_BH, cell_BH = lstm_cell(cast(Layer, layer), below_BI, hidden_BH, cell_BH)
             hidden.append(hidden_BH)
             cell.append(cell_BH)
         return torch.cat(hidden, 1), LSTMState(tuple(hidden), tuple(cell))
@@ -90,7 +90,7 @@ class LSTMStack(nn.Module):
 def lstm_cell(
     layer: Layer, input_BI: Tensor, hidden_BH: Tensor, cell_BH: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """An LSTM cell without peepholes: Hochreiter and Schmidhuber 1997, with the forget gate of Gers 2000.
+    """An LSTM cell: Hochreiter and Schmidhuber 1997, forget gate of Gers 2000, no peepholes.
 
     c = sigmoid(f) c + sigmoid(i) tanh(g); h = sigmoid(o) tanh(c). The same as torch.nn.LSTMCell.
     """
@@ -122,14 +122,14 @@ class GRUStack(nn.Module):
         self.initial_hidden = nn.Parameter(torch.zeros(layers, hidden_size))
 
     def initial_state(self, batch_size: int) -> GRUState:
-        return GRUState(tuple(row.expand(batch_size, -1) for row in self.initial_hidden))
+        return GRUState(tuple(row.expand(batch_size, -1) for row in self.initial_hidden.unbind()))
 
     def step(self, input_BI: Tensor, state: GRUState) -> tuple[Tensor, GRUState]:
         """One time step; returns all layers' hidden values (B, F) and the new state."""
         hidden = []
         for layer, hidden_BH in zip(self.layers, state.hidden, strict=True):
             below_BI = torch.cat([input_BI, hidden[-1]], 1) if hidden else input_BI
-            hidden.append(gru_cell(layer, below_BI, hidden_BH))
+            hidden.append(gru_cell(cast(Layer, layer), below_BI, hidden_BH))
         return torch.cat(hidden, 1), GRUState(tuple(hidden))
 
 

@@ -1,0 +1,152 @@
+"""Checks that anybody's model or generator keeps the contracts; ours run them over every built-in.
+
+They raise AssertionError with a sentence that says which promise is broken.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ntmbench.evaluate import draw_vary
+from ntmbench.metrics import score, score_probabilities
+from ntmbench.tasks import Task, load_task
+
+
+def check_model(model: nn.Module, input_size: int, output_size: int, *, steps: int = 6) -> None:
+    """Check that a model keeps its contract: see `ntmbench.models`.
+
+    Shapes; logits that depend on the input, at their own step and earlier ones only; the state as a
+    value (two halves with the state carried equal the whole, a second call equals the first); each
+    sequence of a batch by itself; gradients that are finite.
+
+    Raises:
+        AssertionError: which promise is broken.
+    """
+    model.eval()
+    generator = torch.Generator().manual_seed(0)
+    inputs_BTI = torch.rand(3, steps, input_size, generator=generator)
+    logits_BTO, _ = model(inputs_BTI)
+    assert logits_BTO.shape == (3, steps, output_size), (
+        f"logits must have shape (3, {steps}, {output_size}), not {tuple(logits_BTO.shape)}"
+    )
+
+    def same(a: torch.Tensor, b: torch.Tensor) -> bool:
+        return torch.allclose(a, b, atol=1e-5)
+
+    again_BTO, _ = model(inputs_BTI)
+    assert same(logits_BTO, again_BTO), "a second call gives other logits: the state is kept inside"
+    started_BTO, _ = model(inputs_BTI, model.initial_state(3))  # type: ignore[operator]
+    assert same(logits_BTO, started_BTO), "state None must mean initial_state(batch_size)"
+    half = steps // 2
+    first_BTO, state = model(inputs_BTI[:, :half])
+    second_BTO, _ = model(inputs_BTI[:, half:], state)
+    assert same(logits_BTO, torch.cat([first_BTO, second_BTO], 1)), (
+        "two halves with the state carried must equal the whole"
+    )
+    swapped_BTO, _ = model(inputs_BTI.flip(0))
+    assert same(logits_BTO, swapped_BTO.flip(0)), "a sequence must not see the others of its batch"
+    changed_BTI = inputs_BTI.clone()
+    changed_BTI[:, half] = 1 - changed_BTI[:, half]
+    changed_BTO, _ = model(changed_BTI)
+    assert same(logits_BTO[:, :half], changed_BTO[:, :half]), "a step must not see later inputs"
+    assert not torch.equal(logits_BTO[:, half], changed_BTO[:, half]), (
+        "the logits do not depend on the input of their own step"
+    )
+    _check_learns(model, inputs_BTI, output_size)
+
+
+def _check_learns(model: nn.Module, inputs_BTI: torch.Tensor, output_size: int) -> None:
+    """Check that a loss reaches the parameters, with finite gradients."""
+    model.train()
+    model.zero_grad()
+    targets_BTO = torch.ones(*inputs_BTI.shape[:2], output_size)
+    logits_BTO, _ = model(inputs_BTI)
+    score(logits_BTO, targets_BTO, torch.ones(inputs_BTI.shape[:2])).loss_bits.sum().backward()
+    named = list(model.named_parameters())
+    assert named, "the model has no parameters"
+    got = [(name, weight.grad) for name, weight in named if weight.grad is not None]
+    assert any(gradient.any() for _, gradient in got), "no parameter receives a gradient"
+    for name, gradient in got:
+        assert gradient.isfinite().all(), f"the gradient of {name} is not finite"
+    model.zero_grad()
+
+
+def check_task(task: str | Task, *, batch_size: int = 16) -> None:
+    """Check that a task's generator keeps its contract: see `ntmbench.generators`.
+
+    Shapes and types; the same sequences from the same stream, and none of numpy's global state;
+    every point of [evaluate] can be drawn; mixed lengths are padded after the end and score as
+    alone; the solver reads inputs only and beats chance.
+
+    Raises:
+        AssertionError: which promise is broken.
+    """
+    task = load_task(task) if isinstance(task, str) else task
+    generator = task.generator
+    keywords = [
+        name
+        for name, parameter in inspect.signature(generator.sample).parameters.items()
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY
+    ]
+    assert list(generator.axes) == keywords, (
+        f"axes {generator.axes} must be the keywords of sample(), which are {keywords}"
+    )
+    assert set(task.axes) == set(generator.axes), (
+        f"train.vary has the axes {task.axes}, the generator {generator.axes}"
+    )
+    for point in task.table["evaluate"]["points"]:
+        _check_batch(generator, point, batch_size)
+    drawn = draw_vary(np.random.default_rng(1), task.train.vary, batch_size, each=True)
+    _check_batch(generator, drawn, batch_size)
+    _check_padding(generator, drawn, batch_size)
+
+
+def _check_batch(generator: Any, point: dict[str, Any], batch_size: int) -> None:
+    """Check one batch: its form, that it can be repeated, and its solver."""
+    before = np.random.get_state()[1].copy()  # type: ignore[union-attr]
+    batch = generator.sample(np.random.default_rng(0), batch_size, **point)
+    again = generator.sample(np.random.default_rng(0), batch_size, **point)
+    assert (np.random.get_state()[1] == before).all(), (  # type: ignore[index]
+        "sample() draws from numpy's global generator, not from the one given"
+    )
+    steps = batch.inputs_BTI.shape[1]
+    shapes = (
+        (batch_size, steps, generator.input_size),
+        (batch_size, steps, generator.output_size),
+        (batch_size, steps),
+    )
+    for name, array, repeated, shape in zip(batch._fields, batch, again, shapes, strict=True):
+        assert array.shape == shape, f"{name} must have shape {shape}, not {array.shape}"
+        assert array.dtype == np.float32, f"{name} must be float32, not {array.dtype}"
+        assert np.array_equal(array, repeated), (
+            f"{name} differs when the same stream is drawn again"
+        )
+    assert np.isin(batch.targets_BTO, (0, 1)).all(), "targets must be 0 or 1"
+    assert np.isin(batch.mask_BT, (0, 1)).all(), "the mask must be 0 or 1"
+    assert (batch.mask_BT.sum(1) > 0).all(), "a sequence has no scored step"
+
+    blind = batch._replace(targets_BTO=np.zeros_like(batch.targets_BTO))
+    solved, chance = generator.solve(blind), generator.coin_bits(batch)
+    assert solved.shape == batch.targets_BTO.shape, "solve() must give a probability a target bit"
+    assert chance.shape == (batch_size,), "coin_bits() must give a number a sequence"
+    found = score_probabilities(solved, batch.targets_BTO, batch.mask_BT)
+    assert float(found.loss_bits.mean()) < float(chance.mean()), "solve() must beat chance"
+
+
+def _check_padding(generator: Any, drawn: dict[str, np.ndarray], batch_size: int) -> None:
+    """Check that a mixed batch holds the sequences that are drawn alone, padded after the end."""
+    mixed = generator.sample(np.random.default_rng(2), batch_size, **drawn)
+    rng = np.random.default_rng(2)
+    for row in range(batch_size):
+        alone = generator.sample(rng, 1, **{axis: int(drawn[axis][row]) for axis in drawn})
+        steps = alone.mask_BT.shape[1]
+        for name, whole, part in zip(mixed._fields, mixed, alone, strict=True):
+            assert np.array_equal(whole[row, :steps], part[0]), (
+                f"{name}: a sequence of a mixed batch is not the one drawn alone from the stream"
+            )
+            assert not whole[row, steps:].any(), f"{name} is not zero after a sequence's end"
