@@ -11,12 +11,25 @@ A generator is a frozen dataclass. Its fields are the task's `[params]`; it has
   alone;
 - `coin_bits(batch)`: how many of a sequence's target bits are fair coins to who knows the format
   only: the loss in bits of chance.
+
+`points`, `blank` and `stack` do the batching for a generator that makes one sequence at a time.
 """
 
-from ntmbench.generators.base import Batch
+from ntmbench.generators.base import AxisValue, Batch, blank, points, stack
 from ntmbench.generators.copying import Copy, RepeatCopy
 from ntmbench.generators.ngrams import DynamicNgrams
 from ntmbench.generators.recall import AssociativeRecall
 from ntmbench.generators.sorting import PrioritySort
 
-__all__ = ["AssociativeRecall", "Batch", "Copy", "DynamicNgrams", "PrioritySort", "RepeatCopy"]
+__all__ = [
+    "AssociativeRecall",
+    "AxisValue",
+    "Batch",
+    "Copy",
+    "DynamicNgrams",
+    "PrioritySort",
+    "RepeatCopy",
+    "blank",
+    "points",
+    "stack",
+]

@@ -16,7 +16,7 @@ class DynamicNgrams:
 
     Graves, Wayne, Danihelka 2014, section 4.4. Every sequence has a fresh table of 2^context
     probabilities, each from Beta(1/2, 1/2); the first `context` bits are fair coins. Bit t is due
-    at step t, where the input is bit t - 1 (0 at the first step). All steps are scored. For 1 1 0 1:
+    at step t, where the input is bit t - 1 (0 at the first step); all are scored. Bits 1 1 0 1:
 
         input   . 1 1 0      target  1 1 0 1      scored  x x x x
     """
@@ -64,7 +64,7 @@ class DynamicNgrams:
         rows = np.arange(batch_size)
         counts = np.zeros((batch_size, 2**self.context, 2))
         history = np.zeros(batch_size, np.int64)
-        probabilities_BTO = np.full(batch.targets_BTO.shape, 0.5)
+        probabilities_BTO = np.full((batch_size, steps, 1), 0.5)
         for step in range(1, steps):
             newest = batch.inputs_BTI[:, step, 0].astype(np.int64)
             if step > self.context:

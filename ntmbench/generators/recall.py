@@ -34,6 +34,11 @@ class AssociativeRecall:
         require_at_least(
             "associative recall", width=(self.width, 1), item_length=(self.item_length, 1)
         )
+        if self._most_items < 2:
+            raise UserError(
+                "associative recall: width x item_length must be 3 or more, so that items differ, "
+                f"not {self.width * self.item_length}"
+            )
 
     @property
     def input_size(self) -> int:
@@ -42,6 +47,11 @@ class AssociativeRecall:
     @property
     def output_size(self) -> int:
         return self.width
+
+    @property
+    def _most_items(self) -> int:
+        """A quarter of all items there are: with more, drawing again would take long."""
+        return 2 ** (self.width * self.item_length) // 4
 
     def sample(self, rng: np.random.Generator, batch_size: int, *, items: AxisValue) -> Batch:
         """`batch_size` sequences with `items` items.
@@ -55,9 +65,10 @@ class AssociativeRecall:
         return stack([self._one(rng, *point) for point in points(batch_size, items=items)])
 
     def _distinct_items(self, rng: np.random.Generator, items: int) -> np.ndarray:
-        most = 2 ** (self.width * self.item_length) // 4
-        if not 2 <= items <= most:
-            raise UserError(f"associative recall: items must be 2 to {most}, not {items}")
+        if not 2 <= items <= self._most_items:
+            raise UserError(
+                f"associative recall: items must be 2 to {self._most_items}, not {items}"
+            )
         drawn = bits(rng, items, self.item_length * self.width)
         while len(again := _duplicates(drawn)):
             drawn[again] = bits(rng, len(again), self.item_length * self.width)
@@ -81,7 +92,7 @@ class AssociativeRecall:
 
     def solve(self, batch: Batch) -> np.ndarray:
         """P(bit = 1) of every target bit, shape (B, T, O), found from the inputs alone: exact."""
-        probabilities_BTO = np.zeros_like(batch.targets_BTO)
+        probabilities_BTO = np.zeros((*batch.inputs_BTI.shape[:2], self.output_size))
         block = self.item_length + 1
         for inputs_TI, out_TO in zip(batch.inputs_BTI, probabilities_BTO, strict=True):
             asked = int(inputs_TI[:, self.width + 1].argmax())
