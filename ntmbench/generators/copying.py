@@ -52,7 +52,7 @@ class Copy:
 
     def solve(self, batch: Batch) -> np.ndarray:
         """P(bit = 1) of every target bit, shape (B, T, O), found from the inputs alone: exact."""
-        probabilities_BTO = np.zeros((*batch.inputs_BTI.shape[:2], self.output_size))
+        probabilities_BTO: np.ndarray = np.zeros((*batch.inputs_BTI.shape[:2], self.output_size))
         for inputs_TI, out_TO in zip(batch.inputs_BTI, probabilities_BTO, strict=True):
             length = int(inputs_TI[:, self.width].argmax())
             out_TO[length + 1 : 2 * length + 1] = inputs_TI[:length, : self.width]
@@ -126,7 +126,7 @@ class RepeatCopy:
 
     def solve(self, batch: Batch) -> np.ndarray:
         """P(bit = 1) of every target bit, shape (B, T, O), found from the inputs alone: exact."""
-        probabilities_BTO = np.zeros((*batch.inputs_BTI.shape[:2], self.output_size))
+        probabilities_BTO: np.ndarray = np.zeros((*batch.inputs_BTI.shape[:2], self.output_size))
         for inputs_TI, out_TO in zip(batch.inputs_BTI, probabilities_BTO, strict=True):
             length = int(inputs_TI[:, self.width].argmax())
             count = float(inputs_TI[length + 1, self.width + 1])

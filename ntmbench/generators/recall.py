@@ -92,7 +92,7 @@ class AssociativeRecall:
 
     def solve(self, batch: Batch) -> np.ndarray:
         """P(bit = 1) of every target bit, shape (B, T, O), found from the inputs alone: exact."""
-        probabilities_BTO = np.zeros((*batch.inputs_BTI.shape[:2], self.output_size))
+        probabilities_BTO: np.ndarray = np.zeros((*batch.inputs_BTI.shape[:2], self.output_size))
         block = self.item_length + 1
         for inputs_TI, out_TO in zip(batch.inputs_BTI, probabilities_BTO, strict=True):
             asked = int(inputs_TI[:, self.width + 1].argmax())

@@ -1,0 +1,130 @@
+"""How every figure looks: colours, scales, ticks, and files that are the same bytes every time."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import matplotlib.style
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
+
+from ntmbench.folder import atomic_path
+
+# Okabe and Ito 2008, "Color Universal Design", without the yellow, which fades on white.
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
+LINES = ("-", "--", "-.", (0, (1, 1)), (0, (5, 1, 1, 1, 1, 1)))
+MARKS = ("o", "s", "^", "v", "P", "X", "*", "p")
+GREY = "#555555"
+LEVELS: dict[str, Any] = {"chance": ":", "optimum": (0, (6, 2, 1, 2))}
+SEED: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.4}  # one seed among others
+Styles = dict[str, dict[str, Any]]
+LINEAR_BELOW = 0.1  # bits: a symmetric log axis is linear under it, so that zero has a place
+
+RC = {
+    "svg.hashsalt": "ntmbench",
+    "font.size": 9,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "legend.frameon": False,
+    "savefig.dpi": 150,
+    "path.simplify": True,
+}
+
+
+@contextlib.contextmanager
+def house_style() -> Iterator[None]:
+    """The same settings whatever the user's matplotlibrc says; the global ones come back after."""
+    with matplotlib.style.context(["default", RC]):
+        yield
+
+
+def styles(names: Iterable[str]) -> Styles:
+    """A colour, line and mark for each name; the three go round in cycles of different lengths."""
+    return {
+        name: {
+            "color": COLOURS[index % len(COLOURS)],
+            "linestyle": LINES[index % len(LINES)],
+            "marker": MARKS[index % len(MARKS)],
+        }
+        for index, name in enumerate(sorted(set(names)))
+    }
+
+
+def save(figure: Figure, path: Path) -> None:
+    """Write `path`.png and `path`.svg, each in one step and without a date in it."""
+    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+        with atomic_path(path.with_name(f"{path.name}.{kind}")) as temporary:
+            figure.savefig(temporary, format=kind, metadata=metadata)
+
+
+def legend(figure: Figure, axes: Iterable[Axes]) -> None:
+    """One legend for all `axes`, under them, each label once."""
+    handles: dict[str, Any] = {}
+    for ax in axes:
+        for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
+            handles.setdefault(label, handle)
+    if handles:
+        columns = min(len(handles), 4)
+        figure.legend(
+            handles.values(),
+            handles.keys(),
+            loc="outside lower center",
+            ncols=columns,
+            handlelength=3.5,
+        )
+
+
+def count_axis(ax: Axes) -> None:
+    """Counts along x as 20k, 1M."""
+    ax.xaxis.set_major_formatter(EngFormatter(sep=""))
+
+
+def loss_axis(ax: Axes, optimum: float, values: Iterable[float]) -> None:
+    """The y axis of a loss: symmetric log down to zero where the optimum is zero, else linear.
+
+    `values` are what must be seen; a linear axis starts just under the optimum.
+    """
+    seen = [value for value in values if math.isfinite(value)] or [1.0]
+    if optimum > 1e-6:
+        low, high = min([optimum, *seen]), max([optimum, *seen])
+        margin = 0.06 * (high - low) or 1.0
+        ax.set_ylim(low - margin, high + margin)
+        return
+    ax.set_yscale("symlog", linthresh=LINEAR_BELOW, linscale=0.6)
+    decades = math.ceil(math.log10(max(*seen, 1.0))) + 1
+    ticks = [0.0, *(10.0**power for power in range(-1, decades))]
+    ax.yaxis.set_major_locator(FixedLocator(ticks))
+    ax.yaxis.set_minor_locator(NullLocator())
+    ax.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    ax.set_ylim(min(-0.02, *seen), max(*seen, 1.0) * 2)
+
+
+def level(ax: Axes, name: str, value: float) -> None:
+    """A labelled horizontal line at a reference level, or a note at the edge where it is out."""
+    high = ax.get_ylim()[1]
+    text = f"{name} {value:,.4g}"
+    # Curves begin high and end low: the labels stand in the other corners.
+    side, x = ("left", 0.01) if name == "optimum" else ("right", 0.99)
+    box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
+    look: dict[str, Any] = {"color": GREY, "fontsize": 8, "ha": side, "bbox": box}
+    if value > high:
+        ax.annotate(f"{text} ↑", (x, 0.985), xycoords="axes fraction", va="top", **look)
+        return
+    ax.axhline(value, color=GREY, linestyle=LEVELS[name], linewidth=1.2)
+    place: dict[str, Any] = {"xytext": (0, 3), "textcoords": "offset points", "va": "bottom"}
+    ax.annotate(text, (x, value), xycoords=("axes fraction", "data"), **place, **look)
+
+
+def finite(values: Iterable[float]) -> np.ndarray:
+    """The values, with infinities as NaN: a line breaks there."""
+    array = np.asarray(list(values), dtype=np.float64)
+    return np.where(np.isfinite(array), array, np.nan)

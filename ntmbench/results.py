@@ -1,0 +1,300 @@
+"""A folder of runs as tidy tables: what the report and anybody's notebook reads. Never torch.
+
+The run folders' schema is described in results/README.md. A run that cannot be read is left out of
+the tables and named in `problems`.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import functools
+import hashlib
+import io
+import json
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ntmbench.errors import UserError
+from ntmbench.folder import (
+    CURVE_COLUMNS,
+    LENGTHS_COLUMNS,
+    POSITIONS_COLUMNS,
+    RunFolder,
+    find_runs,
+)
+
+KEYS = ["task", "model", "seed", "config_id"]
+RUN_COLUMNS = {
+    **{"task": str, "model": str, "seed": int, "profile": str, "status": str, "config_id": str},
+    **dict.fromkeys(("parameters", "sequences", "updates", "seconds", "skipped"), float),
+    "solved": bool,
+    **dict.fromkeys(("solved_sequences", "solved_updates", "solved_seconds"), float),
+    **dict.fromkeys(("best_sequences", "best_val_loss_bits", "last_val_loss_bits"), float),
+    **{"diverged_sequences": float, "diverged_tensor": str},
+    **dict.fromkeys(("chance_val_loss_bits", "optimum_val_loss_bits"), float),
+    **dict.fromkeys(("ntmbench", "commit", "machine", "path"), str),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Results:
+    """Every run under a folder. Counts are sequences or updates, losses bits a sequence.
+
+    `runs` has a row a run; `curves`, `lengths` and `positions` have the columns of `KEYS` before
+    those of the run's files; `problems` has `path` (like all paths, relative to the folder) and
+    `problem`. Numbers that are not known, or were not finite, are NaN. `axes` gives the evaluation
+    axes of each task, `configs` the configuration behind each `config_id`.
+    """
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    lengths: pd.DataFrame
+    positions: pd.DataFrame
+    problems: pd.DataFrame
+    axes: dict[str, tuple[str, ...]]
+    configs: dict[str, dict[str, Any]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    row: dict[str, Any]
+    config: dict[str, Any]
+    curve: pd.DataFrame
+    lengths: pd.DataFrame
+    positions: pd.DataFrame
+
+
+def load_results(folder: str | Path) -> Results:
+    """Read every run under `folder`. Raises UserError where there is no such folder."""
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"there is no folder {folder}")
+    loaded: dict[tuple[Any, ...], _Run] = {}
+    problems: list[dict[str, str]] = []
+    for run in find_runs(folder):
+        path = run.path.relative_to(folder).as_posix()
+        try:
+            read = _read_run(run, path)
+            key = tuple(read.row[name] for name in KEYS)
+            if key in loaded:
+                raise UserError(f"it is the same run as {loaded[key].row['path']}, by its config")
+            loaded[key] = read
+        except (UserError, OSError) as error:
+            text = str(error).replace(f"{run.path}/", "").replace(str(run.path), "the folder")
+            problems.append({"path": path, "problem": text})
+    runs = list(loaded.values())
+    return Results(
+        runs=pd.DataFrame([run.row for run in runs], columns=list(RUN_COLUMNS)).astype(RUN_COLUMNS),
+        curves=_stack(runs, [run.curve for run in runs], CURVE_COLUMNS),
+        lengths=_points(_stack(runs, [run.lengths for run in runs], LENGTHS_COLUMNS)),
+        positions=_points(_stack(runs, [run.positions for run in runs], POSITIONS_COLUMNS)),
+        problems=pd.DataFrame(problems, columns=["path", "problem"]),
+        axes=_task_axes(runs),
+        configs={run.row["config_id"]: run.config for run in reversed(runs)},
+    )
+
+
+def config_id(config: dict[str, Any]) -> str:
+    """Eight hexadecimal digits that are equal for comparable runs: all but seed, tag and device."""
+    text = json.dumps(comparable(config), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+def comparable(config: dict[str, Any]) -> dict[str, Any]:
+    """The part of `config` that two comparable runs share."""
+    return {key: value for key, value in config.items() if key not in ("seed", "tag", "device")}
+
+
+def axes_of(header: Sequence[str]) -> tuple[str, ...]:
+    """The task's axes: the columns of lengths.csv or positions.csv before `memory_rows`."""
+    return tuple(header[: list(header).index("memory_rows")])
+
+
+def read_curve(run: RunFolder) -> pd.DataFrame:
+    """The whole rows of a run's curve.csv; none where an unfinished run has not begun one.
+
+    Raises UserError where it is corrupted, or where a finished run's is missing or torn.
+    """
+    if not run.complete and not run.curve_file.exists():
+        return _empty(CURVE_COLUMNS)
+    curve = read_table(run.curve_file, CURVE_COLUMNS, axes=False, torn_tail=not run.complete)
+    if not (curve["sequences"].diff().iloc[1:] > 0).all():
+        raise UserError(f"{run.curve_file} is corrupted: its sequences do not increase")
+    return curve
+
+
+def read_table(
+    path: Path, columns: Sequence[str], *, axes: bool, torn_tail: bool = False
+) -> pd.DataFrame:
+    """A CSV file of a run folder, checked: `columns`, after a task's axes where `axes` is true.
+
+    With `torn_tail`, a last line without its newline is dropped: it was being written. Raises
+    UserError where the file is missing or is not such a table.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text and not torn_tail:
+        raise UserError(f"{path} is corrupted: its last line is torn")
+    lines = whole.splitlines()
+    if not lines and torn_tail:
+        return _empty(tuple(columns))
+    header = lines[0].split(",") if lines else []
+    _check_header(path, header, columns, axes)
+    for number, line in enumerate(lines, start=1):
+        if line.count(",") != len(header) - 1:
+            raise UserError(f"{path} is corrupted: line {number} has not {len(header)} fields")
+    try:
+        return pd.read_csv(io.StringIO(whole), dtype=_types(header), quoting=csv.QUOTE_NONE)  # pyright: ignore
+    except ValueError as error:
+        raise UserError(f"{path} is corrupted: {error}") from error
+
+
+def _check_header(path: Path, header: list[str], columns: Sequence[str], axes: bool) -> None:
+    extra = header[: len(header) - len(columns)]
+    clash = len(set(header)) < len(header) or {*KEYS, "point"} & set(header)
+    if header[len(extra) :] != list(columns) or bool(extra) != axes or clash:
+        wanted = ",".join([*(["<axes>"] if axes else []), *columns])
+        raise UserError(f"{path} has the wrong columns: {','.join(header)}; wanted {wanted}")
+
+
+def _read_run(run: RunFolder, path: str) -> _Run:
+    content = run.read_config()
+    summary = run.read_summary() if run.complete else None
+    curve = read_curve(run)
+    with _corrupted("config.json"):
+        config = content["config"]
+        row = {**_identity(config, path), **_environment(content.get("environment") or {})}
+    with _corrupted("summary.json"):
+        row |= _unfinished_totals(curve) if summary is None else _totals(summary)
+    lengths, positions = _empty(LENGTHS_COLUMNS), _empty(POSITIONS_COLUMNS)
+    # A run that diverged before its first validation has no weights to evaluate.
+    if row["status"] == "complete" or (summary is not None and run.lengths_file.exists()):
+        lengths = read_table(run.lengths_file, LENGTHS_COLUMNS, axes=True)
+    if summary is not None and run.positions_file.exists():
+        positions = read_table(run.positions_file, POSITIONS_COLUMNS, axes=True)
+    return _Run(
+        row=row, config=comparable(config), curve=curve, lengths=lengths, positions=positions
+    )
+
+
+@contextlib.contextmanager
+def _corrupted(file: str) -> Iterator[None]:
+    """A key that is missing or of the wrong type in `file` becomes the user's error."""
+    try:
+        yield
+    except KeyError as error:
+        raise UserError(f"{file} is corrupted: it has no {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{file} is corrupted: {error}") from error
+
+
+def _identity(config: dict[str, Any], path: str) -> dict[str, Any]:
+    tag = config["tag"]
+    return {
+        "task": str(config["task"]["name"]),
+        "model": str(config["model"]["name"]) + (f"@{tag}" if tag else ""),
+        "seed": int(config["seed"]),
+        "profile": str(config["profile"]),
+        "config_id": config_id(config),
+        "path": path,
+    }
+
+
+def _environment(environment: dict[str, Any]) -> dict[str, str]:
+    cores = f"{environment['cores']} cores" if environment.get("cores") else None
+    parts = (environment.get("processor"), cores, environment.get("system"), environment.get("gpu"))
+    known = {**environment, "machine": ", ".join(str(part) for part in parts if part)}
+    return {name: str(known.get(name) or "") for name in ("ntmbench", "commit", "machine")}
+
+
+def _number(value: Any) -> float:
+    """A number of a JSON file, where null stands for one that is not finite or not there."""
+    if value is None:
+        return math.nan
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is not a number")
+    return float(value)
+
+
+def _totals(summary: dict[str, Any]) -> dict[str, Any]:
+    if summary["status"] not in ("complete", "diverged"):
+        raise ValueError(f"unknown status {summary['status']!r}")
+    best, last = summary["best"] or {}, summary["last"] or {}
+    solved, diverged = summary["solved"] or {}, summary["diverged"] or {}
+    row: dict[str, Any] = {"status": summary["status"], "solved": bool(solved)}
+    totals = ("parameters", "sequences", "updates", "seconds", "skipped")
+    row |= {name: _number(summary[name]) for name in totals}
+    row |= {f"solved_{name}": _number(solved.get(name)) for name in totals[1:4]}
+    row |= {f"best_{name}": _number(best.get(name)) for name in ("sequences", "val_loss_bits")}
+    row["last_val_loss_bits"] = _number(last.get("val_loss_bits"))
+    row["diverged_sequences"] = _number(diverged.get("sequences"))
+    row["diverged_tensor"] = str(diverged.get("tensor") or "")
+    for level in ("chance", "optimum"):
+        scores = (summary.get("reference") or {}).get(level) or {}
+        row[f"{level}_val_loss_bits"] = _number(scores.get("loss_bits"))
+    return row
+
+
+def _unfinished_totals(curve: pd.DataFrame) -> dict[str, Any]:
+    row: dict[str, Any] = {"status": "unfinished", "solved": False, "diverged_tensor": ""}
+    if curve.empty:
+        return row
+    last, losses = curve.iloc[-1], curve["val_loss_bits"]
+    row |= {name: float(last[name]) for name in ("sequences", "updates", "seconds")}
+    row |= {"skipped": float(curve["skipped"].sum()), "last_val_loss_bits": losses.iloc[-1]}
+    if losses.notna().any():
+        best = curve.iloc[int(losses.argmin())]
+        row |= {f"best_{name}": best[name] for name in ("sequences", "val_loss_bits")}
+    return row
+
+
+def _types(columns: Sequence[str]) -> dict[str, Any]:
+    return {name: str if name in ("weights", "metric") else float for name in columns}
+
+
+@functools.cache  # a millisecond each, and most runs want two
+def _empty(columns: tuple[str, ...]) -> pd.DataFrame:
+    return pd.DataFrame(columns=list(columns)).astype(_types(columns))
+
+
+def _stack(runs: list[_Run], frames: list[pd.DataFrame], columns: tuple[str, ...]) -> pd.DataFrame:
+    """One frame below the other, each row with its run's keys; axes that a run has not are NaN."""
+    stacked = pd.concat([_empty(columns), *(f for f in frames if len(f))], ignore_index=True)
+    axes = [name for name in stacked.columns if name not in columns]
+    for key in KEYS:
+        values = pd.Series([run.row[key] for run in runs], dtype=RUN_COLUMNS[key])
+        stacked[key] = values.repeat([len(f) for f in frames]).to_numpy()
+    return stacked[[*KEYS, *axes, *columns]]
+
+
+def _points(table: pd.DataFrame) -> pd.DataFrame:
+    """`table` with the column `point` before its axes: `length=50`, `length=20,repeats=10`."""
+    axes = [name for name in axes_of(list(table.columns)) if name not in KEYS]
+
+    def label(row: Any) -> str:
+        return ",".join(f"{axis}={row[axis]:g}" for axis in axes if not math.isnan(row[axis]))
+
+    points = table[axes].drop_duplicates()
+    points = points.assign(point=[label(row) for row in points.to_dict("records")])
+    labels = table.merge(points, on=axes, how="left")["point"] if axes else pd.Series(dtype=str)
+    table.insert(len(KEYS), "point", labels.to_numpy())
+    return table
+
+
+def _task_axes(runs: list[_Run]) -> dict[str, tuple[str, ...]]:
+    axes: dict[str, dict[str, None]] = {}  # a dict for a set that keeps its order
+    for run in runs:
+        names = axes_of(list(run.lengths.columns))
+        axes.setdefault(run.row["task"], {}).update(dict.fromkeys(names))
+    return {task: tuple(names) for task, names in axes.items()}

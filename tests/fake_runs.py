@@ -1,0 +1,185 @@
+"""Synthetic run folders after the schema of results/README.md, for the tests of what reads them."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from ntmbench.folder import SCHEMA, RunFolder, write_json, write_rows
+from ntmbench.results import CURVE_COLUMNS, LENGTHS_COLUMNS, POSITIONS_COLUMNS
+
+CHANCE = {"copy": 84.0, "repeat_copy": 242.0, "dynamic_ngrams": 200.0}
+POINTS: dict[str, list[dict[str, int]]] = {
+    "copy": [{"length": length} for length in (10, 20, 30, 50, 120)],
+    "repeat_copy": [
+        {"length": 10, "repeats": 10},
+        {"length": 20, "repeats": 10},
+        {"length": 10, "repeats": 20},
+    ],
+    "dynamic_ngrams": [{"bits": 200}],
+}
+VARY = {
+    "copy": {"length": [1, 20]},
+    "repeat_copy": {"length": [1, 10], "repeats": [1, 10]},
+    "dynamic_ngrams": {"bits": [200, 200]},
+}
+PAPER: dict[str, dict[str, Any]] = {
+    "copy": {
+        "loss_bits": [
+            {"model": "lstm", "value": 0.5, "source": "figure 3, read off"},
+            {"model": "ntm-lstm", "at": {"length": 120}, "value": 20.0, "source": "figure 4"},
+        ]
+    },
+}
+OPTIMUM = {"copy": 0.0, "repeat_copy": 0.0, "dynamic_ngrams": 133.0}
+
+
+def fake_config(task: str = "copy", model: str = "ntm", seed: int = 1, **changes: Any) -> dict:
+    """A resolved configuration; `changes` are `section.key` with two underscores, or top keys."""
+    config: dict[str, Any] = {
+        "task": {
+            "name": task,
+            "summary": f"What {task} asks for.",
+            "source": "Graves, Wayne, Danihelka 2014",
+            "version": 1,
+            "generator": "ntmbench.generators:Copy",
+            "params": {"width": 8},
+        },
+        "model": {"name": model, "target": "ntmbench.models:NTM", "arguments": {}},
+        "seed": seed,
+        "profile": "full",
+        "tag": "",
+        "device": "cpu",
+        "train": {"sequences": 100_000, "learning_rate": 1e-4, "vary": VARY[task]},
+        "evaluate": {"sequences": 1000, "points": POINTS[task]},
+        "solved": {"metric": "loss_bits", "below": 0.05, "times": 3},
+        "paper": PAPER.get(task, {}),
+    }
+    if model.startswith("ntm"):
+        config["model"]["arguments"] = {"memory_rows": 128}
+    for key, value in changes.items():
+        section, _, name = key.partition("__")
+        if name:
+            config[section][name] = value
+        else:
+            config[section] = value
+    return config
+
+
+def write_csv(path: Path, columns: list[str], rows: list[list[Any]]) -> None:
+    """`rows` under `columns`; a number that is not finite is an empty field."""
+    write_rows(path, columns, [dict(zip(columns, row, strict=True)) for row in rows])
+
+
+def losses(config: dict, steps: int) -> list[float]:
+    """A falling curve from chance to the optimum, quicker for some seeds and models than others."""
+    task, seed = config["task"]["name"], config["seed"]
+    speed = 0.6 + 0.15 * (seed % 4) + 0.1 * (len(config["model"]["name"]) % 3)
+    gap = CHANCE[task] - OPTIMUM[task]
+    return [OPTIMUM[task] + gap * math.exp(-speed * step) for step in range(1, steps + 1)]
+
+
+def write_run(
+    root: Path,
+    config: dict,
+    *,
+    status: str = "complete",
+    steps: int = 12,
+    solved_step: int | None = 10,
+    memory_rows: tuple[int, ...] = (),
+) -> RunFolder:
+    """One run folder under `root`; a diverged one ends after half its steps."""
+    task, seed, tag = config["task"]["name"], config["seed"], config["tag"]
+    name = config["model"]["name"] + (f"@{tag}" if tag else "")
+    run = RunFolder(root / task / name / f"seed{seed}")
+    run.path.mkdir(parents=True)
+    environment = {
+        "ntmbench": "0.1.0",
+        "commit": "0123abc",
+        "system": "Linux x86_64",
+        "processor": "a CPU",
+        "cores": 2,
+    }
+    start = {"schema": SCHEMA, "created": "2026-01-01T00:00:00+00:00", "environment": environment}
+    write_json(run.config_file, {**start, "config": config})
+    curve = losses(config, steps)
+    rows = [_curve_row(step, loss) for step, loss in enumerate(curve, start=1)]
+    if status == "diverged":
+        half = steps // 2
+        rows = [
+            *rows[:half],
+            [*_curve_row(half + 1, 0.0)[:4], *[math.nan] * 4, 50, *[math.nan] * 3],
+        ]
+        solved_step = None
+    write_csv(run.curve_file, list(CURVE_COLUMNS), rows)
+    if status == "unfinished":
+        return run
+    _write_scores(run, config, status, memory_rows)
+    write_json(run.summary_file, _summary(config, status, rows, solved_step, environment))
+    return run
+
+
+def _curve_row(step: int, loss: float) -> list[Any]:
+    speed = [1000 * step, 1000 * step, 2.5 * step, 400.0]
+    return [*speed, loss * 1.1, loss / 3, 0.0, 1.0, 0, loss, loss / 3, float(loss < 0.1)]
+
+
+def _write_scores(run: RunFolder, config: dict, status: str, memory_rows: tuple[int, ...]) -> None:
+    task, seed = config["task"]["name"], config["seed"]
+    own = config["model"]["arguments"].get("memory_rows", "")
+    lengths, positions = [], []
+    for point in POINTS[task]:
+        axes = list(point.values())
+        size = math.prod(axes)
+        best = OPTIMUM[task] + 0.0001 * size**1.5 * (1 + 0.3 * (seed % 5))
+        if status == "diverged":
+            best = math.nan
+        chance = 200.0 if task == "dynamic_ngrams" else 8.0 * size
+        levels = [("best", own, best), ("last", own, best * 1.5)]
+        levels += [("best", rows, best * 2) for rows in memory_rows]
+        levels += [("chance", "", chance), ("optimum", "", OPTIMUM[task])]
+        for weights, rows, value in levels:
+            tail = [0.01, 1000]
+            lengths.append([*axes, rows, weights, "loss_bits", value, *tail])
+            lengths.append([*axes, rows, weights, "wrong_bits", value / 3, *tail])
+            lengths.append([*axes, rows, weights, "exact", 1 / (1 + value), *tail])
+            if task == "dynamic_ngrams":
+                lengths.append([*axes, rows, weights, "regret_bits", value - 133.0, *tail])
+                for position in range(20):
+                    loss = 0.6 + 0.4 * math.exp(-position / 5) + 0.001 * (value - 133)
+                    positions.append([*axes, rows, weights, position, loss, *tail])
+    axes = list(POINTS[task][0])
+    write_csv(run.lengths_file, [*axes, *LENGTHS_COLUMNS], lengths)
+    if positions:
+        write_csv(run.positions_file, [*axes, *POSITIONS_COLUMNS], positions)
+
+
+def _summary(config: dict, status: str, rows: list, solved_step: int | None, environment) -> dict:
+    task = config["task"]["name"]
+    named = [dict(zip(CURVE_COLUMNS, row, strict=True)) for row in rows]
+    scores = ("sequences", "val_loss_bits", "val_wrong_bits", "val_exact")
+    finite = [row for row in named if math.isfinite(row["val_loss_bits"])]
+    best = min(finite, key=lambda row: row["val_loss_bits"]) if finite else None
+    last = named[-1]
+    counts = ("sequences", "updates", "seconds")
+    levels = {"chance": CHANCE[task], "optimum": OPTIMUM[task]}
+    return {
+        "schema": SCHEMA,
+        "finished": "2026-01-01T01:00:00+00:00",
+        "status": status,
+        "parameters": 12_345,
+        **{name: last[name] for name in counts},
+        "skipped": sum(row["skipped"] for row in named),
+        "best": best and {name: best[name] for name in scores},
+        "last": {name: last[name] for name in scores},
+        "solved": solved_step and {name: named[solved_step - 1][name] for name in counts},
+        "diverged": {"sequences": last["sequences"], "updates": last["updates"], "tensor": "loss"}
+        if status == "diverged"
+        else None,
+        "reference": {
+            name: {"loss_bits": value, "wrong_bits": value / 2, "exact": 0.0}
+            for name, value in levels.items()
+        },
+        "environment": environment,
+    }

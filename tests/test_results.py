@@ -1,0 +1,255 @@
+"""Run folders as tables: whole, partial and broken ones."""
+
+import json
+import math
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from fake_runs import OPTIMUM, POINTS, fake_config, write_run
+
+from ntmbench.errors import UserError
+from ntmbench.folder import SCHEMA
+from ntmbench.results import KEYS, RUN_COLUMNS, config_id, load_results
+
+
+def only(frame: pd.DataFrame, **wanted) -> dict:
+    """The one row where each column is as wanted."""
+    for column, value in wanted.items():
+        frame = frame[frame[column] == value]
+    assert len(frame) == 1, frame
+    return frame.iloc[0].to_dict()
+
+
+def edit(path, change) -> None:
+    """Rewrite a JSON file after `change` has had its way with the content."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def problem_of(folder) -> str:
+    """What is said of the one run, which is in no table."""
+    results = load_results(folder)
+    assert results.runs.empty and results.curves.empty and results.lengths.empty
+    assert len(results.problems) == 1 and results.problems["path"][0] == "copy/ntm/seed1"
+    assert str(folder) not in results.problems["problem"][0]
+    return results.problems["problem"][0]
+
+
+def test_a_complete_run(tmp_path):
+    run = write_run(tmp_path, fake_config(seed=3, tag="big"), steps=12, solved_step=10)
+    results = load_results(tmp_path)
+    assert results.problems.empty and list(results.runs.columns) == list(RUN_COLUMNS)
+    row = only(results.runs, model="ntm@big")
+    summary = run.read_summary()
+    assert (row["task"], row["seed"], row["profile"]) == ("copy", 3, "full")
+    assert (row["status"], row["solved"], row["path"]) == ("complete", True, "copy/ntm@big/seed3")
+    assert (row["solved_sequences"], row["solved_updates"], row["solved_seconds"]) == (1e4, 1e4, 25)
+    assert (row["sequences"], row["seconds"], row["parameters"]) == (12_000, 30.0, 12_345)
+    assert row["best_sequences"] == summary["best"]["sequences"]
+    assert row["best_val_loss_bits"] == pytest.approx(summary["best"]["val_loss_bits"])
+    assert (row["chance_val_loss_bits"], row["optimum_val_loss_bits"]) == (84.0, 0.0)
+    assert row["machine"] == "a CPU, 2 cores, Linux x86_64"
+    assert len(results.curves) == 12 and results.curves["val_loss_bits"].is_monotonic_decreasing
+
+
+def test_lengths_are_tidy(tmp_path):
+    write_run(tmp_path, fake_config("repeat_copy", "lstm"))
+    write_run(tmp_path, fake_config("copy", "ntm"), memory_rows=(256,))
+    results = load_results(tmp_path)
+    assert results.axes == {"copy": ("length",), "repeat_copy": ("length", "repeats")}
+    repeat = results.lengths[results.lengths["task"] == "repeat_copy"]
+    points = ["length=10,repeats=10", "length=20,repeats=10", "length=10,repeats=20"]
+    assert list(dict.fromkeys(repeat["point"])) == points
+    assert repeat["memory_rows"].isna().all()
+    row = only(repeat, point=points[1], weights="chance", metric="loss_bits")
+    assert (row["length"], row["repeats"], row["value"]) == (20, 10, 1600.0)
+    copy = results.lengths[results.lengths["task"] == "copy"]
+    assert set(copy["memory_rows"].dropna()) == {128, 256} and copy["repeats"].isna().all()
+    assert len(copy) == len(POINTS["copy"]) * 5 * 3
+
+
+def test_positions_only_where_a_run_has_them(tmp_path):
+    write_run(tmp_path, fake_config("copy"))
+    assert load_results(tmp_path).positions.empty
+    write_run(tmp_path, fake_config("dynamic_ngrams"))
+    positions = load_results(tmp_path).positions
+    assert set(positions["point"]) == {"bits=200"} and len(positions) == 4 * 20
+    assert set(load_results(tmp_path).lengths["metric"]) >= {"regret_bits"}
+
+
+def test_a_diverged_run_keeps_what_it_has(tmp_path):
+    write_run(tmp_path, fake_config(), status="diverged", steps=8)
+    results = load_results(tmp_path)
+    row = only(results.runs, status="diverged")
+    assert (row["solved"], row["diverged_tensor"], row["diverged_sequences"]) == (
+        False,
+        "loss",
+        5000,
+    )
+    assert row["skipped"] == 50 and math.isnan(row["last_val_loss_bits"])
+    assert math.isfinite(row["best_val_loss_bits"])
+    assert math.isnan(results.curves["val_loss_bits"].iloc[-1]) and len(results.curves) == 5
+    best = results.lengths[results.lengths["weights"] == "best"]
+    assert best["value"].isna().all() and len(best)
+
+
+def test_a_run_that_diverged_at_once_needs_no_scores(tmp_path):
+    run = write_run(tmp_path, fake_config(), status="diverged", steps=1)
+    run.lengths_file.unlink()
+    edit(run.summary_file, lambda summary: summary.update(best=None, last=None))
+    results = load_results(tmp_path)
+    assert results.problems.empty and results.lengths.empty
+    assert math.isnan(only(results.runs, status="diverged")["best_val_loss_bits"])
+
+
+def test_an_unfinished_run_counts_from_its_curve(tmp_path):
+    run = write_run(tmp_path, fake_config(), status="unfinished", steps=5)
+    with open(run.curve_file, "a") as file:
+        file.write("6000,6000,15.0,4")  # being written, or torn by a crash
+    results = load_results(tmp_path)
+    row = only(results.runs, status="unfinished")
+    assert results.problems.empty and len(results.curves) == 5
+    assert (row["sequences"], row["seconds"], row["solved"]) == (5000, 12.5, False)
+    assert row["best_sequences"] == 5000 and math.isnan(row["parameters"])
+    assert row["best_val_loss_bits"] == row["last_val_loss_bits"] > OPTIMUM["copy"]
+
+
+@pytest.mark.parametrize("content", [None, "", "sequences,upd"])
+def test_an_unfinished_run_without_a_curve_yet(tmp_path, content):
+    run = write_run(tmp_path, fake_config(), status="unfinished")
+    run.curve_file.unlink()
+    if content is not None:
+        run.curve_file.write_text(content)
+    results = load_results(tmp_path)
+    assert results.problems.empty and results.curves.empty
+    assert math.isnan(only(results.runs, status="unfinished")["sequences"])
+
+
+def test_comparable_runs_share_an_id(tmp_path):
+    one = config_id(fake_config(seed=1, tag="a", device="cpu"))
+    assert one == config_id(fake_config(seed=2, tag="b", device="cuda"))
+    assert one != config_id(fake_config(train__learning_rate=3e-4))
+    assert one != config_id(fake_config(profile="smoke"))
+    write_run(tmp_path, fake_config(seed=2))
+    results = load_results(tmp_path)
+    assert list(results.configs) == list(results.runs["config_id"]) == [one]
+    assert results.configs[one]["train"]["vary"] == {"length": [1, 20]}
+
+
+def test_keys_join_the_tables(tmp_path):
+    for seed in (1, 2):
+        write_run(tmp_path, fake_config(seed=seed))
+    results = load_results(tmp_path)
+    for table in (results.curves, results.lengths):
+        joined = table.merge(results.runs[KEYS], on=KEYS, validate="many_to_one")
+        assert len(joined) == len(table) and set(joined["seed"]) == {1, 2}
+
+
+BREAKS = {
+    "config.json is corrupted": lambda run: run.config_file.write_text('{"schema": 1, "conf'),
+    "config.json is corrupted: it has no 'config'": lambda run: run.config_file.write_text(
+        '{"schema": 1}'
+    ),
+    "config.json is corrupted: it has no 'name'": lambda run: edit(
+        run.config_file, lambda content: content["config"]["task"].pop("name")
+    ),
+    "config.json is corrupted: string indices": lambda run: edit(
+        run.config_file, lambda content: content["config"].update(model="ntm")
+    ),
+    "it has no config.json": lambda run: run.config_file.unlink(),
+    "summary.json is corrupted or cannot": lambda run: run.summary_file.write_bytes(b"\xff\xfe\0"),
+    "summary.json is corrupted: it has no 'seconds'": lambda run: edit(
+        run.summary_file, lambda content: content.pop("seconds")
+    ),
+    "summary.json is corrupted: 'fast' is not a number": lambda run: edit(
+        run.summary_file, lambda content: content.update(seconds="fast")
+    ),
+    "summary.json is corrupted: unknown status": lambda run: edit(
+        run.summary_file, lambda content: content.update(status="fine")
+    ),
+    "summary.json has schema version": lambda run: edit(
+        run.summary_file, lambda content: content.update(schema=SCHEMA + 1)
+    ),
+    "config.json has schema version": lambda run: edit(
+        run.config_file, lambda content: content.update(schema=SCHEMA + 1)
+    ),
+    "lengths.csv is missing": lambda run: run.lengths_file.unlink(),
+    "curve.csv is missing": lambda run: run.curve_file.unlink(),
+    "curve.csv is corrupted: its last line is torn": lambda run: run.curve_file.write_text(
+        run.curve_file.read_text()[:-9]
+    ),
+    "curve.csv is corrupted: line 3": lambda run: run.curve_file.write_text(
+        run.curve_file.read_text().replace("2000,2000,", "2000,")
+    ),
+    "curve.csv is corrupted: could not convert": lambda run: run.curve_file.write_text(
+        run.curve_file.read_text().replace("2000,2000,", "2000,two,")
+    ),
+    "curve.csv is corrupted: its sequences": lambda run: run.curve_file.write_text(
+        run.curve_file.read_text().replace("2000,2000,", "1000,2000,")
+    ),
+    "curve.csv has the wrong columns": lambda run: run.curve_file.write_text("step,loss\n1,2\n"),
+    "curve.csv cannot be read": lambda run: run.curve_file.write_bytes(b"\xff\xfe,\n"),
+    "lengths.csv has the wrong columns: memory": lambda run: run.lengths_file.write_text(
+        "\n".join(line.partition(",")[2] for line in run.lengths_file.read_text().split("\n"))
+    ),
+    "lengths.csv has the wrong columns: seed": lambda run: run.lengths_file.write_text(
+        run.lengths_file.read_text().replace("length,", "seed,", 1)
+    ),
+    "lengths.csv has the wrong columns: ": lambda run: run.lengths_file.write_text(""),
+}
+
+
+@pytest.mark.parametrize("said", BREAKS)
+def test_what_cannot_be_read_is_named(tmp_path, said):
+    run = write_run(tmp_path, fake_config())
+    BREAKS[said](run)
+    assert said in problem_of(tmp_path)
+
+
+def test_a_broken_run_costs_no_other(tmp_path):
+    write_run(tmp_path, fake_config(seed=1)).config_file.write_text("{")
+    write_run(tmp_path, fake_config(seed=2))
+    results = load_results(tmp_path)
+    assert list(results.runs["seed"]) == [2] and list(results.problems["path"]) == [
+        "copy/ntm/seed1"
+    ]
+
+
+def test_a_copied_folder_is_not_counted_twice(tmp_path):
+    run = write_run(tmp_path, fake_config(seed=1))
+    shutil.copytree(run.path, run.path.with_name("seed2"))
+    results = load_results(tmp_path)
+    assert len(results.runs) == 1
+    assert "same run as copy/ntm/seed1" in only(results.problems, path="copy/ntm/seed2")["problem"]
+
+
+def test_no_folder(tmp_path):
+    with pytest.raises(UserError, match="no folder"):
+        load_results(tmp_path / "nowhere")
+
+
+def test_an_empty_folder_gives_empty_tables(tmp_path):
+    results = load_results(tmp_path)
+    assert results.runs.empty and results.problems.empty and results.axes == {}
+    assert list(results.lengths.columns)[:5] == [*KEYS, "point"]
+
+
+def test_many_runs(tmp_path):
+    for seed in range(100):
+        write_run(tmp_path, fake_config("copy", "ntm", seed), steps=50)
+        write_run(tmp_path, fake_config("dynamic_ngrams", "lstm", seed), steps=50)
+    results = load_results(tmp_path)
+    assert len(results.runs) == 200 and len(results.curves) == 200 * 50
+    assert results.runs["seed"].tolist()[:100] == list(range(100))  # 2 before 10
+
+
+@pytest.mark.parametrize("module", ["ntmbench.results", "ntmbench.report", "ntmbench.stats"])
+def test_torch_is_never_imported(module):
+    code = (
+        f"import sys, {module}; sys.exit(bool({{'torch', 'matplotlib.pyplot'}} & {{*sys.modules}}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
