@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
-
-from ntmbench.terminal import say
 
 
 @dataclass
@@ -22,7 +21,8 @@ class Interrupt:
         if self.asked:
             raise KeyboardInterrupt
         self.asked = True
-        say("stopping after this update; once more to leave at once")
+        # not through sys.stderr: the signal may have come in the middle of a write to it
+        os.write(2, b"\nstopping after this update; once more to leave at once\n")
 
 
 @contextlib.contextmanager

@@ -35,7 +35,13 @@ from ntmbench.interrupt import Interrupt
 from ntmbench.machine import choose_device, environment, pin_threads
 from ntmbench.resolve import generator_of, model_of
 from ntmbench.train import CurvePoint, Trainer, Update
-from ntmbench.weights import load_checkpoint, load_weights, save_checkpoint, save_weights
+from ntmbench.weights import (
+    load_checkpoint,
+    load_weights,
+    read_weights,
+    save_checkpoint,
+    save_weights,
+)
 
 MUST_AGREE = ("ntmbench", "python", "torch", "numpy", "processor", "threads")
 
@@ -241,16 +247,27 @@ class Run:
         """The rows of lengths.csv: stored scores of best and last weights, chance and optimum."""
         return read_rows(self.folder.lengths_file)
 
+    def weights(self, which: str = "best") -> dict[str, Tensor]:
+        """The trained weights, "best" or "last", as a state_dict on the CPU.
+
+        Raises:
+            UserError: there are none of that name, or the file is missing or corrupted.
+        """
+        return read_weights(self._weights_file(which))
+
+    def _weights_file(self, which: str) -> Path:
+        if which not in ("best", "last"):
+            raise UserError(f"weights must be best or last, not '{which}'")
+        return self.folder.weights_file(which)
+
     def model(self, weights: str = "best") -> nn.Module:
         """The trained model, "best" or "last" weights, on the run's device if it is here.
 
         Raises:
             UserError: the weights are missing, corrupted or of another model.
         """
-        if weights not in ("best", "last"):
-            raise UserError(f"weights must be best or last, not '{weights}'")
         model = model_of(self.config)
-        load_weights(self.folder.weights_file(weights), model)
+        load_weights(self._weights_file(weights), model)
         return model.to(self.device)
 
     @property

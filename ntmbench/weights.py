@@ -22,18 +22,27 @@ def save_weights(path: Path, weights: dict[str, Tensor]) -> None:
     write_bytes(path, safetensors.torch.save(plain))
 
 
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The state_dict in a safetensors file.
+
+    Raises:
+        UserError: the file is missing or corrupted.
+    """
+    try:
+        return safetensors.torch.load(path.read_bytes())
+    except OSError as error:
+        raise UserError(f"weights {path} cannot be read: {error.strerror}") from error
+    except safetensors.SafetensorError as error:
+        raise UserError(f"weights {path} are corrupted: {error}") from error
+
+
 def load_weights(path: Path, model: nn.Module) -> None:
     """Load a safetensors file into `model`.
 
     Raises:
         UserError: the file is missing or corrupted, or its tensors are not this model's.
     """
-    try:
-        weights = safetensors.torch.load(path.read_bytes())
-    except OSError as error:
-        raise UserError(f"weights {path} cannot be read: {error.strerror}") from error
-    except safetensors.SafetensorError as error:
-        raise UserError(f"weights {path} are corrupted: {error}") from error
+    weights = read_weights(path)
     try:
         model.load_state_dict(weights)
     except RuntimeError as error:
