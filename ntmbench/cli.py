@@ -259,9 +259,10 @@ def _print_run(result: Any) -> None:
     from ntmbench.show import points_table, run_summary
 
     profile = "" if result.config.profile == "standard" else f" ({result.config.profile} profile)"
+    scores = points_table(result.lengths, result.generator.axes, "best")
     click.echo(f"{_title(result.config)}{profile}")
     click.echo(run_summary(result.summary, str(result.folder.path)))
-    click.echo(points_table(result.lengths, result.generator.axes, "best") + "\n")
+    click.echo(f"{scores}\n")
 
 
 def _run_json(result: Any) -> dict[str, Any]:
@@ -306,7 +307,8 @@ def parse_point(text: str) -> dict[str, int]:
     point = {}
     for part in text.split(","):
         axis, equals, value = part.strip().partition("=")
-        if not equals or not axis or not value.isdecimal() or int(value) < 1:
+        fits = equals and axis and value.isdecimal() and int(value) >= 1
+        if not fits or axis in point:
             raise UserError(f"--at needs axis=NUMBER[,axis=NUMBER], numbers from 1, not '{text}'")
         point[axis] = int(value)
     return point

@@ -133,8 +133,8 @@ class TrainConfig:
             value = getattr(self, name)
             _require("train", name, value, "at least 0 and under 1", 0 <= value < 1)
         for axis, bounds in self.vary.items():
-            ordered = len(bounds) == 2 and 1 <= bounds[0] <= bounds[1]
-            allowed = "[lowest, highest] with 1 <= lowest <= highest"
+            ordered = len(bounds) == 2 and 1 <= bounds[0] <= bounds[1] < 2**31
+            allowed = "[lowest, highest] with 1 <= lowest <= highest < 2^31"
             _require("train", f"vary.{axis}", bounds, allowed, ordered)
 
 

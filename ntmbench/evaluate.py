@@ -49,7 +49,7 @@ def validation_batches(generator: Any, train: TrainConfig, evaluate: EvaluateCon
     rng = stream(evaluate.seed, "validation")
     total = train.validation_sequences
     drawn = draw_vary(rng, train.vary, total, each=True)
-    order = np.argsort(np.prod(list(drawn.values()), axis=0), kind="stable")
+    order = np.argsort(np.prod([np.ones(total), *drawn.values()], axis=0), kind="stable")
     chunks = [order[i : i + evaluate.batch_size] for i in range(0, total, evaluate.batch_size)]
     return [
         generator.sample(rng, len(chunk), **{axis: drawn[axis][chunk] for axis in drawn})
@@ -162,7 +162,7 @@ def evaluate_point(
         name: score_model(model, batches, device, memory_rows) for name, model in models.items()
     }
     rows = {
-        name: memory_rows or getattr(model, "memory_rows", "") for name, model in models.items()
+        name: memory_rows or getattr(model, "memory_rows", None) for name, model in models.items()
     }
     metrics = {name: metrics_of(found, optimum) for name, found in scores.items()}
     metrics |= {"chance": score_chance(generator, batches)}
@@ -172,12 +172,12 @@ def evaluate_point(
     for name, values_of in metrics.items():
         for metric, values_S in values_of.items():
             mean, stderr = mean_and_stderr(values_S)
-            tail = (rows.get(name, ""), name, metric, float(mean), float(stderr), len(values_S))
+            tail = (rows.get(name), name, metric, float(mean), float(stderr), len(values_S))
             lengths.append(base | dict(zip(LENGTHS_COLUMNS, tail, strict=True)))
     positions = []
     if optimum.loss_bits.any():
         for name, found in (scores | {"optimum": optimum}).items():
-            positions += _position_rows(base, rows.get(name, ""), name, found.step_bits_ST)
+            positions += _position_rows(base, rows.get(name), name, found.step_bits_ST)
     return PointScores(lengths, positions)
 
 

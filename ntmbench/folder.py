@@ -18,6 +18,11 @@ from ntmbench.errors import UserError
 
 SCHEMA = 1
 
+CONFIG_KEYS = ("environment", "config")
+SUMMARY_KEYS = (
+    *("status", "parameters", "sequences", "updates", "seconds", "skipped"),
+    *("best", "last", "solved", "diverged"),
+)
 CURVE_COLUMNS = (
     *("sequences", "updates", "seconds", "sequences_per_second"),
     *("loss_bits", "wrong_bits", "exact", "grad_norm", "skipped"),
@@ -66,8 +71,8 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
 
 
 def csv_line(values: Iterable[Any]) -> str:
-    """A line of CSV: floats in full precision, empty where not finite; no value needs quoting."""
-    cells = ("" if isinstance(v, float) and not math.isfinite(v) else str(v) for v in values)
+    """A line of CSV: floats in full precision; None and what is not finite as an empty field."""
+    cells = ("" if json_ready(value) is None else str(value) for value in values)
     return ",".join(cells) + "\n"
 
 
@@ -141,6 +146,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     return content
 
 
+def _with_keys(content: dict[str, Any], keys: Iterable[str], path: Path) -> dict[str, Any]:
+    missing = [key for key in keys if key not in content]
+    if missing:
+        raise UserError(f"{path} is corrupted: it lacks {', '.join(missing)}")
+    return content
+
+
 @dataclass(frozen=True)
 class RunFolder:
     """The folder of one run. Constructing it reads nothing."""
@@ -195,10 +207,7 @@ class RunFolder:
         """
         if not self.exists:
             raise UserError(f"{self.path} is not a run folder: it has no config.json")
-        content = _read_json(self.config_file)
-        if not isinstance(content.get("config"), dict):
-            raise UserError(f"{self.config_file} is corrupted: it has no 'config'")
-        return content
+        return _with_keys(_read_json(self.config_file), CONFIG_KEYS, self.config_file)
 
     def read_summary(self) -> dict[str, Any]:
         """The content of summary.json.
@@ -211,7 +220,7 @@ class RunFolder:
                 f"{self.path} is unfinished: it has no summary.json; "
                 f"continue it with: ntmbench resume {self.path}"
             )
-        return _read_json(self.summary_file)
+        return _with_keys(_read_json(self.summary_file), SUMMARY_KEYS, self.summary_file)
 
 
 def find_runs(root: Path) -> list[RunFolder]:

@@ -36,6 +36,7 @@ class Score(NamedTuple):
 
 def score(logits_BTO: Tensor, targets_BTO: Tensor, mask_BT: Tensor) -> Score:
     """The scores of a model's logits; steps with mask 0 do not count, whatever the logits are."""
+    targets_BTO = targets_BTO.to(logits_BTO.dtype)
     loss_BTO = binary_cross_entropy_with_logits(logits_BTO, targets_BTO, reduction="none")
     right_BTO = torch.where(targets_BTO > 0.5, logits_BTO > 0, logits_BTO <= 0)
     return _summed(loss_BTO / math.log(2), right_BTO, mask_BT)

@@ -40,7 +40,8 @@ class GravesRMSprop(torch.optim.Optimizer):
                 gradient = weight.grad
                 square = state["square"].mul_(decay).addcmul_(gradient, gradient, value=1 - decay)
                 mean = state["mean"].mul_(decay).add_(gradient, alpha=1 - decay)
-                root = torch.addcmul(square, mean, mean, value=-1).add_(EPSILON).sqrt_()
+                variance = torch.addcmul(square, mean, mean, value=-1)
+                root = variance.clamp_(min=0).add_(EPSILON).sqrt_()  # rounding can make it negative
                 step = state["step"].mul_(momentum).addcdiv_(gradient, root, value=-group["lr"])
                 weight.add_(step)
 

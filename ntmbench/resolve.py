@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ntmbench import config as configs
 from ntmbench.errors import UserError
 from ntmbench.models import ModelSpec, build_model, complete_arguments, find_model
-from ntmbench.tasks import Task, check_point, make_generator, merge, parse_override
+from ntmbench.tasks import Task, check_axes, make_generator, merge, parse_override
 
 if TYPE_CHECKING:
     from torch import nn
@@ -62,7 +62,7 @@ def resolve(
         solved=configs.build(configs.SolvedConfig, table["solved"], "solved"),
         paper=configs.build(configs.PaperConfig, table.get("paper", {}), "paper"),
     )
-    _check_axes(config)
+    check_axes(generator_of(config), config.train, config.evaluate)
     return config
 
 
@@ -73,14 +73,6 @@ def _with_recipe(task: Task, model: str) -> tuple[dict[str, Any], ModelSpec]:
     return merge(
         {key: value for key, value in task.table.items() if key != "recipes"}, recipe
     ), spec
-
-
-def _check_axes(config: configs.RunConfig) -> None:
-    """Check ranges and points against the generator itself."""
-    axes = tuple(generator_of(config).axes)
-    check_point(dict.fromkeys(config.train.vary, 1), axes, "train.vary")
-    for point in config.evaluate.points:
-        check_point(point, axes, "evaluate.points")
 
 
 def generator_of(config: configs.RunConfig) -> Any:

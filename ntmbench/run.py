@@ -156,7 +156,10 @@ def _restore(folder: RunFolder, trainer: Trainer) -> Resumed:
             f"checkpoint {folder.checkpoint_file} does not fit this run: "
             f"{' '.join(str(error).split())}"
         ) from error
-    lines = folder.curve_file.read_text(encoding="utf-8").splitlines(keepends=True)
+    try:
+        lines = folder.curve_file.read_text(encoding="utf-8").splitlines(keepends=True)
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{folder.curve_file} is missing or corrupted: {error}") from error
     kept = lines[: trainer.progress.points + 1]
     whole = all(line.count(",") == len(CURVE_COLUMNS) - 1 and line.endswith("\n") for line in kept)
     if len(kept) <= trainer.progress.points or kept[0] != csv_line(CURVE_COLUMNS) or not whole:

@@ -6,12 +6,15 @@ The folder is the registry: `tasks/<name>.toml` is the task `<name>`. Nothing he
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import re
 import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from ntmbench import config as configs
 from ntmbench.errors import UserError, unknown
@@ -94,7 +97,9 @@ def make_generator(spec: str, params: dict[str, Any]) -> Any:
         UserError: no such class, an unknown parameter, or a value that it refuses.
     """
     made_by = import_class(spec, "generator")
-    known = getattr(made_by, "__dataclass_fields__", {})
+    if not dataclasses.is_dataclass(made_by) or not callable(getattr(made_by, "sample", None)):
+        raise UserError(f"generator '{spec}' must be a dataclass with sample() and axes")
+    known = [f.name for f in dataclasses.fields(made_by) if f.init]
     for name in params:
         if name not in known:
             raise unknown(f"key in params of generator {spec}", name, known)
@@ -170,8 +175,28 @@ def _check(task: Task, path: Path) -> None:
         configs.build(configs.SolvedConfig, task.table["solved"], "solved")
         for point in evaluate.points:
             check_point(point, tuple(train.vary), "evaluate.points")
+        for recipe in task.table.get("recipes", {}).values():
+            own = merge(task.table["train"], recipe.get("train", {}))
+            configs.build(configs.TrainConfig, own, "train")
+        check_axes(task.generator, train, evaluate)
     except UserError as error:
         raise UserError(f"task file {path}: {error}") from error
+
+
+def check_axes(
+    generator: Any, train: configs.TrainConfig, evaluate: configs.EvaluateConfig
+) -> None:
+    """Check ranges and points against the generator, by drawing a sequence at each.
+
+    Raises:
+        UserError: an axis that it lacks, or a value that it refuses.
+    """
+    axes = tuple(generator.axes)
+    check_point(dict.fromkeys(train.vary, 1), axes, "train.vary")
+    ends = [{axis: bounds[end] for axis, bounds in train.vary.items()} for end in (0, 1)]
+    for point in [*ends, *evaluate.points]:
+        check_point(point, axes, "evaluate.points")
+        generator.sample(np.random.default_rng(0), 1, **point)
 
 
 def check_point(point: configs.Point, axes: tuple[str, ...], where: str) -> None:
@@ -195,6 +220,14 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
     return merged
 
 
+def _toml_value(text: str) -> Any:
+    """The one value that `text` is in TOML; TOMLDecodeError if it is none, or more than one."""
+    table = tomllib.loads(f"value = {text}")
+    if list(table) != ["value"]:
+        raise tomllib.TOMLDecodeError("more than one value")
+    return table["value"]
+
+
 def parse_override(text: str) -> dict[str, Any]:
     """The nested table that `section.key=VALUE` describes; VALUE is TOML, a bare word is text.
 
@@ -208,7 +241,7 @@ def parse_override(text: str) -> dict[str, Any]:
     if path[0] not in SETTABLE:
         raise unknown("section in --set", path[0], SETTABLE)
     try:
-        parsed = tomllib.loads(f"value = {value}")["value"]
+        parsed = _toml_value(value)
     except tomllib.TOMLDecodeError as error:
         if not re.fullmatch(r"\s*[A-Za-z][\w+-]*\s*", value):
             raise UserError(f"--set {keys}: '{value}' is not a TOML value: {error}") from error

@@ -5,6 +5,7 @@ Shape suffixes: B batch, T time steps, I input channels, O output channels.
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import time
@@ -135,7 +136,7 @@ class Trainer:
         return stopped or progress.diverged is not None or progress.sequences >= train.sequences
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything that changes during training, as tensors and plain values."""
+        """Everything that changes during training, live: save it before the next update."""
         cuda = self.config.device != "cpu"
         return {
             "model": self.model.state_dict(),
@@ -153,6 +154,8 @@ class Trainer:
         Raises:
             KeyError, TypeError, ValueError, RuntimeError: it is no such state, or another model's.
         """
+        state = copy.deepcopy(state)  # training changes what is loaded in place
+        self.model.load_state_dict(state["best_weights"])  # only to see that they fit
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.best_weights = state["best_weights"]

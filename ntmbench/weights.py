@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -64,12 +65,17 @@ def load_checkpoint(path: Path, device: str) -> dict[str, Any]:
         UserError: the file is corrupted, or holds anything but plain data.
     """
     try:
-        return torch.load(io.BytesIO(path.read_bytes()), map_location=device, weights_only=True)
+        content = io.BytesIO(path.read_bytes())
+        damaged = zipfile.ZipFile(content).testzip()  # torch.load does not look at the checksums
+        if damaged is not None:
+            raise UserError(f"checkpoint {path} is corrupted: the checksum of {damaged} is wrong")
+        content.seek(0)
+        return torch.load(content, map_location=device, weights_only=True)
     except OSError as error:
         raise UserError(f"checkpoint {path} cannot be read: {error.strerror}") from error
     except pickle.UnpicklingError as error:
         raise UserError(
             f"checkpoint {path} is refused: it is corrupted, or holds code instead of plain data"
         ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError) as error:
+    except (RuntimeError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
         raise UserError(f"checkpoint {path} is corrupted: {error}") from error

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import inspect
+import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -80,10 +81,9 @@ def complete_arguments(spec: ModelSpec, arguments: dict[str, Any]) -> ModelSpec:
         UserError: an argument that the constructor lacks, or a required one that is missing.
     """
     chosen = spec.arguments | arguments
-    parameters = dict(
-        list(inspect.signature(import_class(spec.target, "model")).parameters.items())[2:]
-    )
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
+    signature = inspect.signature(import_class(spec.target, "model")).parameters
+    parameters = dict(list(signature.items())[2:])  # the first two are the input and output sizes
+    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.values()):
         raise UserError(
             f"model '{spec.name}': its constructor takes **keywords, which would hide a "
             "misspelt one; name them"
@@ -96,7 +96,13 @@ def complete_arguments(spec: ModelSpec, arguments: dict[str, Any]) -> ModelSpec:
         value = chosen.get(name, parameter.default)
         if value is inspect.Parameter.empty:
             raise UserError(f"model '{spec.name}' needs --set model.{name}=VALUE")
-        complete[name] = value
+        try:  # as config.json will give it back: a tuple becomes a list
+            complete[name] = json.loads(json.dumps(value, allow_nan=False))
+        except (TypeError, ValueError) as error:
+            raise UserError(
+                f"argument {name} of model '{spec.name}' must be a finite number, text, true, "
+                f"false, none, a list or a table, not {value!r}: config.json has to hold it"
+            ) from error
     return ModelSpec(name=spec.name, target=spec.target, arguments=complete)
 
 

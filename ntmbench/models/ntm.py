@@ -87,14 +87,14 @@ class NTM(nn.Module):
         addressing: "content+location", "content" (eq. 5 alone) or "location" (eq. 8 and 9 on the
             previous weighting, no content).
         initial_memory: "random" (drawn once, uniform within 1/sqrt(N + M), not learned), "constant"
-            (1e-6 everywhere: needs another initial weighting than "uniform", or all rows stay
-            equal for ever) or "learned" (one row of M numbers, the same at every location, so that
-            N stays free; the same restriction).
+            (1e-6 everywhere) or "learned" (one row of M numbers, the same at every location, so
+            that N stays free).
         initial_weightings: "one-hot" (all heads at location 0), "uniform", or "zero" (nowhere).
         initial_reads: "learned" or "zero".
 
     Raises:
-        UserError: a value that is not allowed, or a shift range wider than the memory.
+        UserError: a value that is not allowed, a shift range wider than the memory, or a start in
+            which nothing tells the locations apart, so that they stay equal for ever.
     """
 
     def __init__(
@@ -121,11 +121,13 @@ class NTM(nn.Module):
         require_choice("initial_weightings", initial_weightings, INITIAL_WEIGHTINGS)
         require_choice("initial_reads", initial_reads, INITIAL_READS)
         require_positive(heads=heads, memory_width=memory_width, shift_range=shift_range)
-        if initial_memory != "random" and initial_weightings == "uniform":
+        by_memory = initial_memory == "random" and addressing != "location"
+        by_weightings = initial_weightings == "one-hot" and addressing != "content"
+        if not (by_memory or by_weightings):
             raise UserError(
-                f"initial_memory '{initial_memory}' with initial_weightings 'uniform': all rows "
-                "would stay equal for ever; use initial_weightings 'one-hot' or "
-                "initial_memory 'random'"
+                f"addressing '{addressing}' with initial_memory '{initial_memory}' and "
+                f"initial_weightings '{initial_weightings}': all locations would stay equal for "
+                "ever; content needs initial_memory 'random', location initial_weightings 'one-hot'"
             )
         self.heads, self.memory_width, self.shift_range = heads, memory_width, shift_range
         self.memory_rows = self._checked_rows(memory_rows)
