@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from ntmbench.errors import UserError as UserError
     from ntmbench.resolve import make_model as make_model
     from ntmbench.results import load_results as load_results
-    from ntmbench.run import load_run as load_run
+    from ntmbench.saved import load_run as load_run
     from ntmbench.tasks import load_task as load_task
 
 __version__ = "0.1.0"
@@ -20,7 +20,7 @@ __version__ = "0.1.0"
 _HOME = {
     "UserError": "ntmbench.errors",
     "load_results": "ntmbench.results",
-    "load_run": "ntmbench.run",
+    "load_run": "ntmbench.saved",
     "load_task": "ntmbench.tasks",
     "make_model": "ntmbench.resolve",
 }

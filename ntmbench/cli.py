@@ -13,11 +13,9 @@ import ntmbench
 from ntmbench.errors import UserError
 from ntmbench.folder import RunFolder, json_ready
 from ntmbench.models import ALIASES, known_models
-from ntmbench.tasks import STANDARD, check_point, load_task, task_names
-from ntmbench.terminal import Progress, duration, say
-
-INTERRUPTED = 130
-MOST_SEEDS = 10_000
+from ntmbench.options import parse_point, parse_seeds
+from ntmbench.tasks import STANDARD, check_point, declared_task, load_task, task_names
+from ntmbench.terminal import say
 
 
 class _Refused(click.ClickException):
@@ -35,12 +33,12 @@ class _Verbs(click.Group):
         except MemoryError as error:
             raise _Refused(f"there is not enough memory for this: {error}") from error
         except RuntimeError as error:
-            if "allocate memory" in str(error):
+            if "allocate" in str(error) and "memory" in str(error):  # torch's, CPU and CUDA
                 raise _Refused(f"there is not enough memory for this: {error}") from error
             raise
         except KeyboardInterrupt:
             say("left at once; what was saved before is whole")
-            ctx.exit(INTERRUPTED)
+            ctx.exit(130)
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
@@ -73,7 +71,7 @@ def list_(as_json: bool) -> None:
     ntmbench list
     ntmbench list --json
     """
-    tasks = [load_task(name) for name in task_names()]
+    tasks = [declared_task(name) for name in task_names()]
     models = sorted(known_models())
     if as_json:
         rows = [
@@ -92,28 +90,6 @@ def list_(as_json: bool) -> None:
         also = ", ".join(alias for alias, target in ALIASES.items() if target == name)
         click.echo(f"  {name}{f' (= {also})' if also else ''}")
     click.echo("profiles\n  " + ", ".join(tasks[0].profiles))
-
-
-def parse_seeds(text: str) -> list[int]:
-    """The seeds that `0-9`, `3` or `0-2,7` name.
-
-    Raises:
-        UserError: not of this form, an empty range, a seed named twice, or more than 10,000.
-    """
-    seeds: list[int] = []
-    for part in text.split(","):
-        low, dash, high = part.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()):
-            raise UserError(f"seeds must be like 0-9 or 0-2,7, not '{text}'")
-        first, last = int(low), int(high if dash else low)
-        if last < first:
-            raise UserError(f"seeds '{part}' is an empty range: {first} is over {last}")
-        if last - first >= MOST_SEEDS:
-            raise UserError(f"seeds '{part}' is more than {MOST_SEEDS:,} seeds")
-        seeds += range(first, last + 1)
-    if len(set(seeds)) < len(seeds):
-        raise UserError(f"seeds '{text}' names a seed twice")
-    return seeds
 
 
 @main.command()
@@ -175,13 +151,14 @@ def run(
     names = [name for task in tasks for name in (task_names() if task == "all" else [task])]
     found = [load_task(name, profile) for name in names]
 
-    from ntmbench.machine import choose_device
-    from ntmbench.resolve import resolve
-    from ntmbench.run import check_same, folder_of
-
-    chosen = choose_device(device)
     if tag is None:
         tag = "" if profile == STANDARD else profile
+
+    from ntmbench.cells import place, run_cells
+    from ntmbench.machine import choose_device
+    from ntmbench.resolve import resolve
+
+    chosen = choose_device(device)
     configs = [
         resolve(
             task, model, seed=number, device=chosen, tag=tag, sequences=sequences,
@@ -191,90 +168,8 @@ def run(
         for model in models
         for number in numbers
     ]  # fmt: skip
-    cells = {folder_of(out, config): config for config in configs}
-    for folder, config in cells.items():
-        if folder.exists and not overwrite:
-            check_same(folder, config)
-    _run_cells(cells, overwrite, as_json)
-
-
-def _run_cells(cells: dict[RunFolder, Any], overwrite: bool, as_json: bool) -> None:
-    """Estimate, execute and show each run in turn; Ctrl-C stops after saving, exit code 130."""
-    from ntmbench.interrupt import listening
-    from ntmbench.run import load_run
-
-    _say_estimate(cells, overwrite)
-    shown = []
-    with listening() as interrupt:
-        for folder, config in cells.items():
-            if folder.complete and not overwrite:
-                say(f"{_title(config)}: complete already, skipped ({folder.path})")
-            else:
-                _execute(folder, config, interrupt, overwrite)
-            result = load_run(folder.path)
-            if as_json:
-                shown.append(_run_json(result))
-            else:
-                _print_run(result)
-    if as_json:
-        click.echo(json.dumps(json_ready(shown), indent=2, allow_nan=False))
-
-
-def _title(config: Any) -> str:
-    return f"{config.task.name} / {config.label} / seed {config.seed}"
-
-
-def _execute(folder: RunFolder, config: Any, interrupt: Any, overwrite: bool) -> None:
-    from ntmbench.run import execute
-
-    with Progress(_title(config), config.train.sequences) as progress:
-        for event in execute(folder, config, interrupt, overwrite=overwrite):
-            progress.show(event)
-    if not folder.complete:
-        say(f"stopped and saved; continue with: ntmbench resume {folder.path}")
-        raise click.exceptions.Exit(INTERRUPTED)
-
-
-def _say_estimate(cells: dict[RunFolder, Any], overwrite: bool) -> None:
-    """Say what training will cost, measured on a few updates of every kind of run to be started."""
-    from ntmbench.run import seconds_to_train
-
-    total, seen = 0.0, {}
-    for folder, config in cells.items():
-        if folder.exists and not overwrite:
-            continue
-        kind = json.dumps(config.to_dict() | {"seed": 0})
-        if kind not in seen:
-            seconds, speed = seen[kind] = seconds_to_train(config)
-            say(
-                f"{config.task.name} / {config.label}: {config.train.sequences:,} sequences at "
-                f"about {speed:.1f} a second: {duration(seconds)} of training a seed"
-            )
-        total += seen[kind][0]
-    if len(cells) > 1 and total:
-        say(f"about {duration(total)} of training in all, one run after the other")
-
-
-def _print_run(result: Any) -> None:
-    from ntmbench.show import points_table, run_summary
-
-    profile = "" if result.config.profile == "standard" else f" ({result.config.profile} profile)"
-    scores = points_table(result.lengths, result.generator.axes, "best")
-    click.echo(f"{_title(result.config)}{profile}")
-    click.echo(run_summary(result.summary, str(result.folder.path)))
-    click.echo(f"{scores}\n")
-
-
-def _run_json(result: Any) -> dict[str, Any]:
-    return {
-        "folder": str(result.folder.path),
-        "task": result.config.task.name,
-        "model": result.config.label,
-        "seed": result.config.seed,
-        "profile": result.config.profile,
-        "summary": result.summary,
-        "lengths": result.lengths,
-    }
+    cells = place(configs, out, overwrite=overwrite, keep_device=device == "auto")
+    run_cells(cells, overwrite=overwrite, as_json=as_json)
 
 
 @main.command()
@@ -286,32 +181,11 @@ def resume(runs: tuple[Path, ...], as_json: bool) -> None:
     \b
     ntmbench resume results/copy/ntm/seed0
     """
-    from ntmbench.machine import choose_device
-    from ntmbench.run import stored_config
+    from ntmbench.cells import run_cells
+    from ntmbench.saved import stored_config
 
-    cells = {}
-    for path in runs:
-        folder = RunFolder(path)
-        config = stored_config(folder)
-        choose_device(config.device)
-        cells[folder] = config
-    _run_cells(cells, overwrite=False, as_json=as_json)
-
-
-def parse_point(text: str) -> dict[str, int]:
-    """The point that `length=50,repeats=10` names.
-
-    Raises:
-        UserError: not of this form, or a value under 1.
-    """
-    point = {}
-    for part in text.split(","):
-        axis, equals, value = part.strip().partition("=")
-        fits = equals and axis and value.isdecimal() and int(value) >= 1
-        if not fits or axis in point:
-            raise UserError(f"--at needs axis=NUMBER[,axis=NUMBER], numbers from 1, not '{text}'")
-        point[axis] = int(value)
-    return point
+    cells = {RunFolder(path): stored_config(RunFolder(path)) for path in runs}
+    run_cells(cells, overwrite=False, as_json=as_json)
 
 
 @main.command("eval")
@@ -343,9 +217,10 @@ def eval_(
     """
     parsed = [parse_point(text) for text in points]
 
+    from ntmbench.cells import title
     from ntmbench.evaluate import evaluate_point
     from ntmbench.machine import pin_threads
-    from ntmbench.run import load_run
+    from ntmbench.saved import load_run
     from ntmbench.show import points_table
 
     result = load_run(run)
@@ -368,7 +243,7 @@ def eval_(
         click.echo(json.dumps(json_ready(rows), indent=2, allow_nan=False))
         return
     click.echo(
-        f"{_title(result.config)}, {weights} weights, {evaluate.sequences:,} sequences a point"
+        f"{title(result.config)}, {weights} weights, {evaluate.sequences:,} sequences a point"
     )
     click.echo(points_table(rows, axes, weights))
 
@@ -392,7 +267,7 @@ def compare(run_a: Path, run_b: Path, weights: str, as_json: bool) -> None:
     """
     from ntmbench.compare import compare_runs, configuration_difference
     from ntmbench.machine import pin_threads
-    from ntmbench.run import load_run
+    from ntmbench.saved import load_run
     from ntmbench.show import comparison_table
 
     a, b = load_run(run_a), load_run(run_b)

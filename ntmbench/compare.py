@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ntmbench.config import differences
 from ntmbench.errors import UserError
 from ntmbench.evaluate import point_batches, point_label, score_model
-from ntmbench.metrics import METRICS
-from ntmbench.run import Run
+from ntmbench.folder import METRICS
+from ntmbench.saved import Run
 from ntmbench.stats import paired_difference
 from ntmbench.streams import stream
 
@@ -22,10 +24,12 @@ def compare_runs(a: Run, b: Run, weights: str = "best") -> list[dict[str, Any]]:
     """The paired difference B - A at every point of either run, with a 95 % bootstrap interval.
 
     A's [evaluate] decides the sequences. A row for each point and metric: `point`, `metric`, `a`,
-    `b` (means), `difference`, `low`, `high`, `sequences`.
+    `b` (means), `difference`, `low`, `high`, `sequences`, `left_out` (sequences at which one of
+    the two is not finite).
 
     Raises:
-        UserError: the runs are of different tasks, so that no sequence is common to them.
+        UserError: the runs are of different tasks, so that no sequence is common to them, or no
+            score is finite in both.
     """
     for key in ("name", "version", "generator", "params"):
         left, right = getattr(a.config.task, key), getattr(b.config.task, key)
@@ -43,18 +47,25 @@ def compare_runs(a: Run, b: Run, weights: str = "best") -> list[dict[str, Any]]:
         scores_a, scores_b = (score_model(model, batches, device) for model, device in models)
         for metric in METRICS:
             values_a, values_b = getattr(scores_a, metric), getattr(scores_b, metric)
+            both = np.isfinite(values_a) & np.isfinite(values_b)
+            if not both.any():
+                raise UserError(
+                    f"at {point_label(point)} no {metric} is finite in both runs: one has "
+                    "diverged; try --weights best"
+                )
             rng = stream(0, f"bootstrap {point_label(point)} {metric}")
-            found = paired_difference(values_b, values_a, rng)
+            found = paired_difference(values_b[both], values_a[both], rng)
             rows.append(
                 {
                     "point": point_label(point),
                     "metric": metric,
-                    "a": float(values_a.mean()),
-                    "b": float(values_b.mean()),
+                    "a": float(values_a[both].mean()),
+                    "b": float(values_b[both].mean()),
                     "difference": found.mean,
                     "low": found.low,
                     "high": found.high,
                     "sequences": found.count,
+                    "left_out": int((~both).sum()),
                 }
             )
     return rows

@@ -156,7 +156,8 @@ class EvaluateConfig:
         for name, least in (("sequences", 1), ("batch_size", 1), ("seed", 0)):
             value = getattr(self, name)
             _require("evaluate", name, value, f"{least} or more", value >= least)
-        for point in self.points:
+        for number, point in enumerate(self.points):
+            _require("evaluate", "points", point, "given once", point not in self.points[:number])
             for axis, value in point.items():
                 _require("evaluate", f"points: {axis}", value, "1 or more", value >= 1)
 
@@ -175,12 +176,17 @@ class SolvedConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PaperFigure:
-    """A published figure: at a point, or on the training distribution where `at` is empty."""
+    """A published loss of a model of ours that is built like the published one.
+
+    at: the point it was measured at; empty for the training distribution.
+    sequences: how long that model was trained, None where the source does not say.
+    """
 
     model: str
     value: float
     source: str
     at: Point = field(default_factory=dict)
+    sequences: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +244,31 @@ class RunConfig:
     def label(self) -> str:
         """The name of the model's folder: `model` or `model@tag`."""
         return f"{self.model.name}@{self.tag}" if self.tag else self.model.name
+
+
+# What cannot change a number, or is told apart by the folder a run is in.
+NOT_IDENTITY = {
+    "": ("seed", "tag", "device", "paper"),
+    "task": ("summary", "source"),
+    "train": ("checkpoint_every",),
+}
+
+
+def identity(content: dict[str, Any], where: str = "config") -> dict[str, Any]:
+    """The part of config.json's `config` that comparable runs share, with defaults filled in.
+
+    Two runs are of one configuration when their identities are equal: keys that were added, with a
+    default, after a run was made do not set it apart.
+
+    Raises:
+        UserError: `content` is not a configuration; `where` names it.
+    """
+    whole = RunConfig.from_dict(content, where).to_dict()
+    for section, names in NOT_IDENTITY.items():
+        table = whole[section] if section else whole
+        for name in names:
+            del table[name]
+    return whole
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:

@@ -14,9 +14,9 @@ from torch import nn
 
 from ntmbench.config import EvaluateConfig, Point, TrainConfig
 from ntmbench.errors import UserError
-from ntmbench.folder import LENGTHS_COLUMNS, POSITIONS_COLUMNS
+from ntmbench.folder import LENGTHS_COLUMNS, METRICS, POSITIONS_COLUMNS
 from ntmbench.generators import Batch
-from ntmbench.metrics import METRICS, score, score_probabilities
+from ntmbench.metrics import score, score_probabilities
 from ntmbench.resolve import takes_memory_rows
 from ntmbench.streams import stream
 

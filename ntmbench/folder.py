@@ -6,6 +6,7 @@ The schema is described in results/README.md. Nothing here imports torch or pand
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import math
 import os
@@ -23,15 +24,33 @@ SUMMARY_KEYS = (
     *("status", "parameters", "sequences", "updates", "seconds", "skipped"),
     *("best", "last", "solved", "diverged"),
 )
-CURVE_COLUMNS = (
-    *("sequences", "updates", "seconds", "sequences_per_second"),
-    *("loss_bits", "wrong_bits", "exact", "grad_norm", "skipped"),
-    *("val_loss_bits", "val_wrong_bits", "val_exact"),
-)
+WEIGHTS = ("best", "last")
+METRICS = ("loss_bits", "wrong_bits", "exact")
 LENGTHS_COLUMNS = ("memory_rows", "weights", "metric", "value", "stderr", "sequences")
 """After the task's axes."""
 POSITIONS_COLUMNS = ("memory_rows", "weights", "position", "loss_bits", "stderr", "sequences")
 """After the task's axes."""
+
+
+@dataclass(frozen=True)
+class CurvePoint:
+    """A row of curve.csv, whose columns are these fields: see results/README.md."""
+
+    sequences: int
+    updates: int
+    seconds: float
+    sequences_per_second: float
+    loss_bits: float
+    wrong_bits: float
+    exact: float
+    grad_norm: float
+    skipped: int
+    val_loss_bits: float
+    val_wrong_bits: float
+    val_exact: float
+
+
+CURVE_COLUMNS = tuple(field.name for field in dataclasses.fields(CurvePoint))
 
 
 def json_ready(value: Any) -> Any:
@@ -46,16 +65,32 @@ def json_ready(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path that replaces `path` when the block ends well, and vanishes when not."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+def write_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk, a missing permission and their like into a UserError naming the file."""
     try:
-        yield temporary
-        with open(temporary, "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; what was saved earlier is whole"
+        ) from error
+
+
+@contextlib.contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A temporary path that replaces `path` when the block ends well, and vanishes when not.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    with write_errors(path):
+        try:
+            yield temporary
+            with open(temporary, "rb") as file:
+                os.fsync(file.fileno())
+            os.replace(temporary, path)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -82,25 +117,51 @@ def write_rows(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, An
     write_bytes(path, "".join(lines).encode())
 
 
-def read_rows(path: Path) -> list[dict[str, Any]]:
-    """The rows of a CSV file that `write_rows` wrote, numbers as numbers, empty fields as NaN.
+def read_csv_text(
+    path: Path, columns: Sequence[str], *, axes: bool, torn_tail: bool = False
+) -> str:
+    """The text of a CSV file of a run, checked: `columns`, after the task's axes if `axes`.
+
+    With `torn_tail`, a last line without its newline is dropped: it was being written.
 
     Raises:
-        UserError: the file is missing, cannot be read or has a torn line.
+        UserError: the file is missing or is not such a table.
     """
     try:
-        header, *lines = path.read_text(encoding="utf-8").split("\n")
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise UserError(f"{path} is missing") from error
     except (OSError, ValueError) as error:
-        raise UserError(f"{path} is missing, corrupted or cannot be read: {error}") from error
-    names, rows = header.split(","), []
-    if not lines or lines.pop():
+        raise UserError(f"{path} is corrupted or cannot be read: {error}") from error
+    whole = text[: text.rfind("\n") + 1]
+    if whole != text and not torn_tail:
         raise UserError(f"{path} is corrupted: its last line is torn")
-    for number, line in enumerate(lines, start=2):
-        cells = line.split(",")
-        if len(cells) != len(names):
-            raise UserError(f"{path} is corrupted: line {number} has not {len(names)} fields")
-        rows.append({name: _cell(cell) for name, cell in zip(names, cells, strict=True)})
-    return rows
+    if torn_tail and not whole:
+        return csv_line(columns)
+    lines = whole.splitlines()
+    header = lines[0].split(",") if lines else []
+    extra = header[: len(header) - len(columns)]
+    twice = len(set(header)) < len(header)
+    if header[len(extra) :] != list(columns) or bool(extra) != axes or twice:
+        wanted = ",".join([*(["<axes>"] if axes else []), *columns])
+        raise UserError(
+            f"{path} is corrupted: it has the columns '{','.join(header)}', wanted {wanted}"
+        )
+    for number, line in enumerate(lines, start=1):
+        if line.count(",") != len(header) - 1:
+            raise UserError(f"{path} is corrupted: line {number} has not {len(header)} fields")
+    return whole
+
+
+def read_rows(path: Path, columns: Sequence[str], *, axes: bool) -> list[dict[str, Any]]:
+    """The rows of a CSV file of a run: numbers as numbers, empty fields as NaN.
+
+    Raises:
+        UserError: the file is missing or is not such a table.
+    """
+    header, *lines = read_csv_text(path, columns, axes=axes).splitlines()
+    names = header.split(",")
+    return [dict(zip(names, map(_cell, line.split(",")), strict=True)) for line in lines]
 
 
 def _cell(text: str) -> int | float | str:
@@ -112,23 +173,11 @@ def _cell(text: str) -> int | float | str:
 
 
 def append_line(path: Path, line: str) -> None:
-    """Append `line` to `path`, and see it onto the disk."""
-    with open(path, "a", encoding="utf-8") as file:
+    """Append `line` to `path`, and see it onto the disk; UserError if it cannot be written."""
+    with write_errors(path), open(path, "a", encoding="utf-8") as file:
         file.write(line)
         file.flush()
         os.fsync(file.fileno())
-
-
-@contextlib.contextmanager
-def write_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk, a missing permission and their like into a UserError naming the file."""
-    try:
-        yield
-    except OSError as error:
-        where = error.filename or path
-        raise UserError(
-            f"cannot write {where}: {error.strerror or error}; what was saved earlier is whole"
-        ) from error
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -198,6 +247,13 @@ class RunFolder:
     @property
     def complete(self) -> bool:
         return self.summary_file.exists()
+
+    @property
+    def written_files(self) -> list[Path]:
+        """Every file that a run writes, but for the lock; the one that says "complete" first."""
+        weights = [self.weights_file(which) for which in WEIGHTS]
+        tables = [self.lengths_file, self.positions_file, self.curve_file]
+        return [self.summary_file, self.checkpoint_file, *weights, *tables, self.config_file]
 
     def read_config(self) -> dict[str, Any]:
         """The content of config.json.

@@ -14,8 +14,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits
 
-METRICS = ("loss_bits", "wrong_bits", "exact")
-
 
 class Score(NamedTuple):
     """Scores of each sequence: torch tensors of shape (B,), but for the last one.

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from ntmbench import config as configs
 from ntmbench.errors import UserError
 from ntmbench.models import ModelSpec, build_model, complete_arguments, find_model
-from ntmbench.tasks import Task, check_axes, make_generator, merge, parse_override
+from ntmbench.options import MOST_SEED, parse_override
+from ntmbench.tasks import Task, check_axes, make_generator, merge
 
 if TYPE_CHECKING:
     from torch import nn
@@ -34,8 +35,8 @@ def resolve(
     Raises:
         UserError: whatever is unknown, missing, of a wrong type or out of range.
     """
-    if seed < 0:
-        raise UserError(f"seed must be 0 or more, not {seed}")
+    if not 0 <= seed <= MOST_SEED:
+        raise UserError(f"seed must be 0 to {MOST_SEED}, not {seed}")
     if not re.fullmatch(r"[A-Za-z0-9_.-]*", tag):
         raise UserError(f"tag may have letters, digits, '_', '.' and '-', not '{tag}'")
     table, spec = _with_recipe(task, model)

@@ -40,7 +40,8 @@ def points_table(rows: list[dict[str, Any]], axes: Sequence[str], weights: str) 
     body = []
     for label, found in by_point.items():
         cells = [label, *(_number(*found[weights, name]) for name in ("loss_bits", "wrong_bits"))]
-        cells.append(f"{found[weights, 'exact'][0]:.1%}")
+        exact, stderr = found[weights, "exact"]
+        cells.append(f"{exact:.1%} ± {stderr:.1%}")
         if regret:
             cells.append(_number(*found[weights, "regret_bits"]))
         cells += [_number(found[who, "loss_bits"][0]) for who in ("chance", "optimum")]
@@ -85,7 +86,7 @@ def comparison_table(rows: list[dict[str, Any]]) -> str:
             _number(row["b"]),
             _number(row["difference"]),
             f"{_number(row['low'])} to {_number(row['high'])}",
-            f"{row['sequences']:,}",
+            f"{row['sequences']:,}" + (f" ({row['left_out']:,} NaN)" if row["left_out"] else ""),
         ]
         for row in rows
     ]

@@ -5,23 +5,23 @@ The folder is the registry: `tasks/<name>.toml` is the task `<name>`. Nothing he
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import dataclasses
 import functools
 import re
 import tomllib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from ntmbench import config as configs
 from ntmbench.errors import UserError, unknown
+from ntmbench.models import find_model
 from ntmbench.plugins import import_class
 
 STANDARD = "standard"
-SETTABLE = ("params", "train", "evaluate", "solved", "model")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +66,7 @@ class Task:
     """A task under one profile: its tables, before a model's recipe and `--set` are laid over."""
 
     name: str
+    path: Path
     profile: str
     profiles: tuple[str, ...]
     aliases: tuple[str, ...]
@@ -125,23 +126,39 @@ def load_task(name_or_path: str, profile: str = STANDARD) -> Task:
     """The task called `name_or_path` (hyphens and short names accepted), or declared in that file.
 
     Raises:
-        UserError: no such task, file or profile; or the file is broken (file and line are named).
+        UserError: no such task, file or profile; or the file is broken: syntax (with the line), a
+            key, a value, or something that the task's generator refuses.
+    """
+    task = declared_task(name_or_path, profile)
+    with _mistakes_in(task.path):
+        evaluate = configs.build(configs.EvaluateConfig, task.table["evaluate"], "evaluate")
+        check_axes(task.generator, task.train, evaluate)
+    return task
+
+
+def declared_task(name_or_path: str, profile: str = STANDARD) -> Task:
+    """The same from the file alone: the generator is not imported, and so not asked.
+
+    Raises:
+        UserError: as for `load_task`, but for what only the generator can tell.
     """
     text = str(name_or_path)
     if text.endswith(".toml") or "/" in text:
         path = Path(text)
     else:
         path = _named_file(text.replace("-", "_"), text)
-    table, table_checked = _read(path)
-    profiles = tuple(sorted({STANDARD, *table_checked.profiles}))
+    table, checked = _read(path)
+    profiles = tuple(sorted({STANDARD, *checked.profiles}))
     if profile not in profiles:
         raise unknown(f"profile of task '{path.stem}'", profile, profiles)
-    overlay = table.pop("profiles", {}).get(profile, {})
+    with _mistakes_in(path):
+        overlays = table.pop("profiles", {})
+        for part in (table, *overlays.values()):
+            part["recipes"] = _by_model(part.get("recipes", {}))
+        merged = merge(table, overlays.get(profile, {}))
+        _check(merged)
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem)
-    merged = merge(table, overlay)
-    task = Task(name, profile, profiles, tuple(table_checked.aliases), merged)
-    _check(task, path)
-    return task
+    return Task(name, path, profile, profiles, tuple(checked.aliases), merged)
 
 
 def _named_file(name: str, given: str) -> Path:
@@ -161,26 +178,37 @@ def _read(path: Path) -> tuple[dict[str, Any], _TaskTable]:
         raise UserError(f"task file {path} cannot be read: {error.strerror}") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"task file {path} is not valid TOML: {error}") from error
-    try:
+    with _mistakes_in(path):
         return table, configs.build(_TaskTable, table, "task file")
-    except UserError as error:
-        raise UserError(f"task file {path}: {error}") from error
 
 
-def _check(task: Task, path: Path) -> None:
-    """Check the sections that a profile completes, so that a mistake names its file."""
+@contextlib.contextmanager
+def _mistakes_in(path: Path) -> Iterator[None]:
+    """Name the task file in the error for a mistake in it."""
     try:
-        train = task.train
-        evaluate = configs.build(configs.EvaluateConfig, task.table["evaluate"], "evaluate")
-        configs.build(configs.SolvedConfig, task.table["solved"], "solved")
-        for point in evaluate.points:
-            check_point(point, tuple(train.vary), "evaluate.points")
-        for recipe in task.table.get("recipes", {}).values():
-            own = merge(task.table["train"], recipe.get("train", {}))
-            configs.build(configs.TrainConfig, own, "train")
-        check_axes(task.generator, train, evaluate)
+        yield
     except UserError as error:
         raise UserError(f"task file {path}: {error}") from error
+
+
+def _by_model(recipes: dict[str, Any]) -> dict[str, Any]:
+    """The recipes by the models' own names; UserError for a name that is no model's."""
+    named: dict[str, Any] = {}
+    for name, recipe in recipes.items():
+        named = merge(named, {find_model(name).name: recipe})
+    return named
+
+
+def _check(table: dict[str, Any]) -> None:
+    """Check the sections that a profile and the recipes complete."""
+    train = configs.build(configs.TrainConfig, table["train"], "train")
+    evaluate = configs.build(configs.EvaluateConfig, table["evaluate"], "evaluate")
+    configs.build(configs.SolvedConfig, table["solved"], "solved")
+    for point in evaluate.points:
+        check_point(point, tuple(train.vary), "evaluate.points")
+    for model, recipe in table["recipes"].items():
+        own = merge(table["train"], recipe.get("train", {}))
+        configs.build(configs.TrainConfig, own, f"train with recipes.{model}")
 
 
 def check_axes(
@@ -191,6 +219,8 @@ def check_axes(
     Raises:
         UserError: an axis that it lacks, or a value that it refuses.
     """
+    import numpy as np  # here, so that listing the tasks is quick
+
     axes = tuple(generator.axes)
     check_point(dict.fromkeys(train.vary, 1), axes, "train.vary")
     ends = [{axis: bounds[end] for axis, bounds in train.vary.items()} for end in (0, 1)]
@@ -218,35 +248,3 @@ def merge(under: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
         else:
             merged[key] = copy.deepcopy(value)
     return merged
-
-
-def _toml_value(text: str) -> Any:
-    """The one value that `text` is in TOML; TOMLDecodeError if it is none, or more than one."""
-    table = tomllib.loads(f"value = {text}")
-    if list(table) != ["value"]:
-        raise tomllib.TOMLDecodeError("more than one value")
-    return table["value"]
-
-
-def parse_override(text: str) -> dict[str, Any]:
-    """The nested table that `section.key=VALUE` describes; VALUE is TOML, a bare word is text.
-
-    Raises:
-        UserError: the form is wrong or the section cannot be set.
-    """
-    keys, equals, value = text.partition("=")
-    path = keys.strip().split(".")
-    if not equals or len(path) < 2 or not all(path):
-        raise UserError(f"--set needs section.key=VALUE, not '{text}'")
-    if path[0] not in SETTABLE:
-        raise unknown("section in --set", path[0], SETTABLE)
-    try:
-        parsed = _toml_value(value)
-    except tomllib.TOMLDecodeError as error:
-        if not re.fullmatch(r"\s*[A-Za-z][\w+-]*\s*", value):
-            raise UserError(f"--set {keys}: '{value}' is not a TOML value: {error}") from error
-        parsed = value.strip()
-    table: dict[str, Any] = {path[-1]: parsed}
-    for key in reversed(path[:-1]):
-        table = {key: table}
-    return table

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import click
 
+from ntmbench.folder import CurvePoint
+
 if TYPE_CHECKING:
     from ntmbench.run import Event
 
@@ -64,10 +66,11 @@ class Progress:
     def show(self, event: Event) -> None:
         """Take note of an event; show it if it is time."""
         from ntmbench.run import Resumed
-        from ntmbench.train import CurvePoint, Update
+        from ntmbench.train import Update
 
         if isinstance(event, Resumed):
-            say(f"{self.title}: resumed after {event.sequences:,} sequences")
+            where = f"resumed after {event.sequences:,} sequences"
+            say(f"{self.title}: {where if event.sequences else 'no checkpoint yet: begins again'}")
             if event.warning:
                 say(f"{self.title}: may differ in the last digits: changed {event.warning}")
         elif isinstance(event, Update | CurvePoint):

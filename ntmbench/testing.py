@@ -34,6 +34,7 @@ def check_model(model: nn.Module, input_size: int, output_size: int, *, steps: i
     assert logits_BTO.shape == (3, steps, output_size), (
         f"logits must have shape (3, {steps}, {output_size}), not {tuple(logits_BTO.shape)}"
     )
+    assert logits_BTO.isfinite().all(), "the logits are not finite"
 
     def same(a: torch.Tensor, b: torch.Tensor) -> bool:
         return torch.allclose(a, b, atol=1e-5)
@@ -50,13 +51,14 @@ def check_model(model: nn.Module, input_size: int, output_size: int, *, steps: i
     )
     swapped_BTO, _ = model(inputs_BTI.flip(0))
     assert same(logits_BTO, swapped_BTO.flip(0)), "a sequence must not see the others of its batch"
-    changed_BTI = inputs_BTI.clone()
-    changed_BTI[:, half] = 1 - changed_BTI[:, half]
-    changed_BTO, _ = model(changed_BTI)
-    assert same(logits_BTO[:, :half], changed_BTO[:, :half]), "a step must not see later inputs"
-    assert not torch.equal(logits_BTO[:, half], changed_BTO[:, half]), (
-        "the logits do not depend on the input of their own step"
-    )
+    for step in range(steps):
+        changed_BTI = inputs_BTI.clone()
+        changed_BTI[:, step] = 1 - changed_BTI[:, step]
+        changed_BTO, _ = model(changed_BTI)
+        assert same(logits_BTO[:, :step], changed_BTO[:, :step]), "a step must not see later inputs"
+        assert not torch.equal(logits_BTO[:, step], changed_BTO[:, step]), (
+            "the logits do not depend on the input of their own step"
+        )
     _check_learns(model, inputs_BTI, output_size)
 
 

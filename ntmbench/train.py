@@ -26,7 +26,8 @@ from ntmbench.evaluate import (
     score_optimum,
     validation_batches,
 )
-from ntmbench.metrics import METRICS, score
+from ntmbench.folder import METRICS, CurvePoint
+from ntmbench.metrics import score
 from ntmbench.optim import clip, gradients, make_optimiser
 from ntmbench.resolve import generator_of, model_of
 from ntmbench.streams import stream, torch_seed
@@ -38,24 +39,6 @@ class Update:
 
     sequences: int
     loss_bits: float
-
-
-@dataclass(frozen=True)
-class CurvePoint:
-    """A row of curve.csv, whose columns are these fields: see results/README.md."""
-
-    sequences: int
-    updates: int
-    seconds: float
-    sequences_per_second: float
-    loss_bits: float
-    wrong_bits: float
-    exact: float
-    grad_norm: float
-    skipped: int
-    val_loss_bits: float
-    val_wrong_bits: float
-    val_exact: float
 
 
 @dataclass
@@ -111,7 +94,7 @@ class Trainer:
         self.optimiser = make_optimiser(config.train, self.model)
         self.rng = stream(config.seed, "training")
         self.progress = Progress()
-        self.best_weights: dict[str, Tensor] = self.weights()
+        self.best_weights: dict[str, Tensor] | None = None
         self.validation = validation_batches(self.generator, config.train, config.evaluate)
         self.optimum = score_optimum(self.generator, self.validation)
 
@@ -155,7 +138,8 @@ class Trainer:
             KeyError, TypeError, ValueError, RuntimeError: it is no such state, or another model's.
         """
         state = copy.deepcopy(state)  # training changes what is loaded in place
-        self.model.load_state_dict(state["best_weights"])  # only to see that they fit
+        if state["best_weights"] is not None:
+            self.model.load_state_dict(state["best_weights"])  # only to see that they fit
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.best_weights = state["best_weights"]
@@ -179,16 +163,20 @@ class Trainer:
             yield self._curve_point() if crossed or self.finished else update
 
     def seconds_an_update(self) -> float:
-        """What an update costs at the middle of the training range, in seconds; weights are lost.
+        """What an update costs, in seconds; the weights are lost.
 
-        The median of three, after one that is not counted.
+        The median of three, after one that is not counted. A mixed batch is as long as its longest
+        sequence, so batches are drawn; single sequences are taken from the middle of the range.
         """
         train, rng = self.config.train, np.random.default_rng(0)
-        middle = {axis: (low + high + 1) // 2 for axis, (low, high) in train.vary.items()}
+        mixed = train.lengths == "sequence" and train.batch_size > 1
+        point = {axis: (low + high + 1) // 2 for axis, (low, high) in train.vary.items()}
         taken = []
         for _ in range(4):
             before = self.progress.seconds
-            self._update(rng, train.batch_size, middle)
+            if mixed:
+                point = draw_vary(rng, train.vary, train.batch_size, each=True)
+            self._update(rng, train.batch_size, point)
             taken.append(self.progress.seconds - before)
         return float(np.median(taken[1:]))
 

@@ -58,8 +58,8 @@ def save_checkpoint(path: Path, state: dict[str, Any]) -> None:
     write_bytes(path, buffer.getvalue())
 
 
-def load_checkpoint(path: Path, device: str) -> dict[str, Any]:
-    """The content of a checkpoint: tensors and plain values, never code.
+def load_checkpoint(path: Path) -> dict[str, Any]:
+    """The content of a checkpoint: tensors, on the CPU, and plain values; never code.
 
     Raises:
         UserError: the file is corrupted, or holds anything but plain data.
@@ -70,7 +70,7 @@ def load_checkpoint(path: Path, device: str) -> dict[str, Any]:
         if damaged is not None:
             raise UserError(f"checkpoint {path} is corrupted: the checksum of {damaged} is wrong")
         content.seek(0)
-        return torch.load(content, map_location=device, weights_only=True)
+        return torch.load(content, map_location="cpu", weights_only=True)
     except OSError as error:
         raise UserError(f"checkpoint {path} cannot be read: {error.strerror}") from error
     except pickle.UnpicklingError as error:

@@ -81,7 +81,12 @@ def complete_arguments(spec: ModelSpec, arguments: dict[str, Any]) -> ModelSpec:
         UserError: an argument that the constructor lacks, or a required one that is missing.
     """
     chosen = spec.arguments | arguments
-    signature = inspect.signature(import_class(spec.target, "model")).parameters
+    from torch import nn
+
+    made_by = import_class(spec.target, "model")
+    if not issubclass(made_by, nn.Module):
+        raise UserError(f"model '{spec.name}' must be a torch.nn.Module, which it is not")
+    signature = inspect.signature(made_by).parameters
     parameters = dict(list(signature.items())[2:])  # the first two are the input and output sizes
     if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in signature.values()):
         raise UserError(
@@ -115,9 +120,12 @@ def build_model(spec: ModelSpec, input_size: int, output_size: int) -> nn.Module
     made_by = import_class(spec.target, "model")
     try:
         model = made_by(input_size, output_size, **spec.arguments)
-    except (TypeError, ValueError, RuntimeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever somebody's constructor raises
         raise UserError(
-            f"model '{spec.name}' cannot be made with {spec.arguments}: {error}"
+            f"model '{spec.name}' cannot be made with {spec.arguments}: "
+            f"{type(error).__name__}: {error}"
         ) from error
     for method in ("initial_state", "forward", "parameters"):
         if not callable(getattr(model, method, None)):

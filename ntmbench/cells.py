@@ -1,0 +1,131 @@
+"""Several runs, one after the other, as the commands `run` and `resume` do them."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ntmbench.config import RunConfig
+from ntmbench.errors import UserError
+from ntmbench.folder import RunFolder, json_ready
+from ntmbench.interrupt import Interrupt, listening
+from ntmbench.machine import choose_device
+from ntmbench.run import check_same, execute, folder_of, seconds_to_train
+from ntmbench.saved import Run, load_run
+from ntmbench.show import points_table, run_summary
+from ntmbench.terminal import Progress, duration, say
+
+INTERRUPTED = 130
+"""Exit code of a command that was asked to stop."""
+
+
+def place(
+    configs: Iterable[RunConfig], out: Path, *, overwrite: bool, keep_device: bool
+) -> dict[RunFolder, RunConfig]:
+    """The folder of each run, after seeing that each can be done there.
+
+    With `keep_device` a run that was begun goes on where it was begun, on the CPU or on CUDA.
+
+    Raises:
+        UserError: two different runs would share a folder, or a folder holds another run.
+    """
+    cells: dict[RunFolder, RunConfig] = {}
+    for config in configs:
+        folder = folder_of(out, config)
+        if folder.exists and not overwrite:
+            if keep_device:
+                stored = folder.read_config()["config"].get("device", config.device)
+                config = dataclasses.replace(config, device=stored)
+            check_same(folder, config)
+        if cells.get(folder, config) != config:
+            raise UserError(
+                f"two different runs would share the folder {folder.path}: rename a task file, or "
+                "keep them apart with --tag NAME"
+            )
+        if folder in cells:
+            say(f"{title(config)}: asked for twice, done once")
+        cells[folder] = config
+    return cells
+
+
+def run_cells(cells: dict[RunFolder, RunConfig], *, overwrite: bool, as_json: bool) -> None:
+    """Estimate, execute and show each run in turn; Ctrl-C stops after saving, exit code 130."""
+    for folder, config in cells.items():
+        if overwrite or not folder.complete:
+            choose_device(config.device)
+    _say_estimate(cells, overwrite)
+    shown: list[dict[str, Any]] = []
+    try:
+        with listening() as interrupt:
+            for folder, config in cells.items():
+                result = _do(folder, config, interrupt, overwrite)
+                shown.append(_run_json(result)) if as_json else _print_run(result)
+    finally:
+        if as_json:
+            click.echo(json.dumps(json_ready(shown), indent=2, allow_nan=False))
+
+
+def title(config: RunConfig) -> str:
+    """`copy / ntm / seed 0`."""
+    return f"{config.task.name} / {config.label} / seed {config.seed}"
+
+
+def _do(folder: RunFolder, config: RunConfig, interrupt: Interrupt, overwrite: bool) -> Run:
+    """The run in `folder`, executed if it is not complete."""
+    if folder.complete and not overwrite:
+        say(f"{title(config)}: complete already, skipped ({folder.path})")
+        return load_run(folder.path)
+    if interrupt.asked:
+        say(f"{title(config)}: not begun")
+        raise click.exceptions.Exit(INTERRUPTED)
+    with Progress(title(config), config.train.sequences) as progress:
+        for event in execute(folder, config, interrupt, overwrite=overwrite):
+            progress.show(event)
+    if not folder.complete:
+        say(f"stopped and saved; continue with: ntmbench resume {folder.path}")
+        raise click.exceptions.Exit(INTERRUPTED)
+    return load_run(folder.path)
+
+
+def _say_estimate(cells: dict[RunFolder, RunConfig], overwrite: bool) -> None:
+    """Say what training will cost, measured on a few updates of every kind of run to be begun."""
+    total, seen = 0.0, {}
+    for folder, config in cells.items():
+        if folder.exists and not overwrite:
+            continue
+        kind = json.dumps(config.to_dict() | {"seed": 0})
+        if kind not in seen:
+            seconds, speed = seen[kind] = seconds_to_train(config)
+            say(
+                f"{config.task.name} / {config.label}: {config.train.sequences:,} sequences at "
+                f"about {speed:.1f} a second: {duration(seconds)} of training a seed"
+            )
+        total += seen[kind][0]
+    if len(cells) > 1 and total:
+        say(f"about {duration(total)} of training in all, one run after the other")
+
+
+def _print_run(result: Run) -> None:
+    profile = "" if result.config.profile == "standard" else f" ({result.config.profile} profile)"
+    weights = "best" if result.summary["best"] else "last"
+    scores = points_table(result.lengths, result.generator.axes, weights)
+    click.echo(f"{title(result.config)}{profile}")
+    click.echo(run_summary(result.summary, str(result.folder.path)))
+    click.echo(f"{scores}\n")
+
+
+def _run_json(result: Run) -> dict[str, Any]:
+    return {
+        "folder": str(result.folder.path),
+        "task": result.config.task.name,
+        "model": result.config.label,
+        "seed": result.config.seed,
+        "profile": result.config.profile,
+        "summary": result.summary,
+        "lengths": result.lengths,
+    }
