@@ -4,7 +4,7 @@
 #   ./run_all.sh                     the standard profile: long, and can be stopped and started again
 #   ./run_all.sh --smoke             minutes; shows that everything works, its figures mean nothing
 #   ./run_all.sh --paper             the paper's sizes and a million sequences a run
-#   ./run_all.sh --smoke --seeds 0-2 whatever `ntmbench run` takes can follow
+#   ./run_all.sh --smoke --seeds 0-2 what `ntmbench run` takes can follow, but for --out
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -15,6 +15,10 @@ case "${1-}" in
     --standard) shift ;;
     --paper) profile=paper; shift ;;
     -h | --help) sed -n '2,8s/^# \{0,1\}//p' "$0"; exit ;;
+esac
+
+case " $*" in
+    *" --out"*) echo "run_all.sh keeps its runs in $out; for another folder use: ntmbench run all" >&2; exit 2 ;;
 esac
 
 source scripts/venv.sh
