@@ -20,6 +20,7 @@ from typing import Any
 
 import pandas as pd
 
+from ntmbench.config import RunConfig, identity
 from ntmbench.errors import UserError
 from ntmbench.folder import (
     CURVE_COLUMNS,
@@ -27,6 +28,7 @@ from ntmbench.folder import (
     POSITIONS_COLUMNS,
     RunFolder,
     find_runs,
+    read_csv_text,
 )
 
 KEYS = ["task", "model", "seed", "config_id"]
@@ -49,7 +51,8 @@ class Results:
     `runs` has a row a run; `curves`, `lengths` and `positions` have the columns of `KEYS` before
     those of the run's files; `problems` has `path` (like all paths, relative to the folder) and
     `problem`. Numbers that are not known, or were not finite, are NaN. `axes` gives the evaluation
-    axes of each task, `configs` the configuration behind each `config_id`.
+    axes of each task. For each `config_id`, `configs` gives the `ntmbench.config.identity` that its
+    runs share, and `examples` the whole configuration of the first of them.
     """
 
     runs: pd.DataFrame
@@ -59,12 +62,13 @@ class Results:
     problems: pd.DataFrame
     axes: dict[str, tuple[str, ...]]
     configs: dict[str, dict[str, Any]]
+    examples: dict[str, RunConfig]
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Run:
     row: dict[str, Any]
-    config: dict[str, Any]
+    config: RunConfig
     curve: pd.DataFrame
     lengths: pd.DataFrame
     positions: pd.DataFrame
@@ -89,6 +93,7 @@ def load_results(folder: str | Path) -> Results:
             text = str(error).replace(f"{run.path}/", "").replace(str(run.path), "the folder")
             problems.append({"path": path, "problem": text})
     runs = list(loaded.values())
+    examples = {run.row["config_id"]: run.config for run in reversed(runs)}
     return Results(
         runs=pd.DataFrame([run.row for run in runs], columns=list(RUN_COLUMNS)).astype(RUN_COLUMNS),
         curves=_stack(runs, [run.curve for run in runs], CURVE_COLUMNS),
@@ -96,19 +101,18 @@ def load_results(folder: str | Path) -> Results:
         positions=_points(_stack(runs, [run.positions for run in runs], POSITIONS_COLUMNS)),
         problems=pd.DataFrame(problems, columns=["path", "problem"]),
         axes=_task_axes(runs),
-        configs={run.row["config_id"]: run.config for run in reversed(runs)},
+        configs={key: identity(config.to_dict()) for key, config in examples.items()},
+        examples=examples,
     )
 
 
-def config_id(config: dict[str, Any]) -> str:
-    """Eight hexadecimal digits that are equal for comparable runs: all but seed, tag and device."""
-    text = json.dumps(comparable(config), sort_keys=True)
+def config_id(config: dict[str, Any], where: str = "config") -> str:
+    """Eight hexadecimal digits, equal for runs whose `ntmbench.config.identity` is equal.
+
+    Raises UserError where `config` is not a configuration; `where` names it.
+    """
+    text = json.dumps(identity(config, where), sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:8]
-
-
-def comparable(config: dict[str, Any]) -> dict[str, Any]:
-    """The part of `config` that two comparable runs share."""
-    return {key: value for key, value in config.items() if key not in ("seed", "tag", "device")}
 
 
 def axes_of(header: Sequence[str]) -> tuple[str, ...]:
@@ -137,44 +141,24 @@ def read_table(
     With `torn_tail`, a last line without its newline is dropped: it was being written. Raises
     UserError where the file is missing or is not such a table.
     """
+    text = read_csv_text(path, columns, axes=axes, torn_tail=torn_tail)
+    header = text[: text.index("\n")].split(",")
+    clash = {*KEYS, "point"} & set(header)
+    if clash:
+        raise UserError(f"{path} is corrupted: no axis can be called {', '.join(sorted(clash))}")
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text and not torn_tail:
-        raise UserError(f"{path} is corrupted: its last line is torn")
-    lines = whole.splitlines()
-    if not lines and torn_tail:
-        return _empty(tuple(columns))
-    header = lines[0].split(",") if lines else []
-    _check_header(path, header, columns, axes)
-    for number, line in enumerate(lines, start=1):
-        if line.count(",") != len(header) - 1:
-            raise UserError(f"{path} is corrupted: line {number} has not {len(header)} fields")
-    try:
-        return pd.read_csv(io.StringIO(whole), dtype=_types(header), quoting=csv.QUOTE_NONE)  # pyright: ignore
+        return pd.read_csv(io.StringIO(text), dtype=_types(header), quoting=csv.QUOTE_NONE)  # pyright: ignore
     except ValueError as error:
         raise UserError(f"{path} is corrupted: {error}") from error
-
-
-def _check_header(path: Path, header: list[str], columns: Sequence[str], axes: bool) -> None:
-    extra = header[: len(header) - len(columns)]
-    clash = len(set(header)) < len(header) or {*KEYS, "point"} & set(header)
-    if header[len(extra) :] != list(columns) or bool(extra) != axes or clash:
-        wanted = ",".join([*(["<axes>"] if axes else []), *columns])
-        raise UserError(f"{path} has the wrong columns: {','.join(header)}; wanted {wanted}")
 
 
 def _read_run(run: RunFolder, path: str) -> _Run:
     content = run.read_config()
     summary = run.read_summary() if run.complete else None
     curve = read_curve(run)
+    config = RunConfig.from_dict(content["config"], "config.json: config")
     with _corrupted("config.json"):
-        config = content["config"]
-        row = {**_identity(config, path), **_environment(content.get("environment") or {})}
+        row = {**_keys(config, path), **_environment(content.get("environment") or {})}
     with _corrupted("summary.json"):
         row |= _unfinished_totals(curve) if summary is None else _totals(summary)
     lengths, positions = _empty(LENGTHS_COLUMNS), _empty(POSITIONS_COLUMNS)
@@ -183,9 +167,7 @@ def _read_run(run: RunFolder, path: str) -> _Run:
         lengths = read_table(run.lengths_file, LENGTHS_COLUMNS, axes=True)
     if summary is not None and run.positions_file.exists():
         positions = read_table(run.positions_file, POSITIONS_COLUMNS, axes=True)
-    return _Run(
-        row=row, config=comparable(config), curve=curve, lengths=lengths, positions=positions
-    )
+    return _Run(row=row, config=config, curve=curve, lengths=lengths, positions=positions)
 
 
 @contextlib.contextmanager
@@ -195,18 +177,19 @@ def _corrupted(file: str) -> Iterator[None]:
         yield
     except KeyError as error:
         raise UserError(f"{file} is corrupted: it has no {error}") from error
-    except (TypeError, ValueError, AttributeError) as error:
+    except (TypeError, ValueError, AttributeError, OverflowError) as error:
         raise UserError(f"{file} is corrupted: {error}") from error
 
 
-def _identity(config: dict[str, Any], path: str) -> dict[str, Any]:
-    tag = config["tag"]
+def _keys(config: RunConfig, path: str) -> dict[str, Any]:
+    if not -(2**63) <= config.seed < 2**63:
+        raise ValueError(f"the seed {config.seed} is not in -2^63..2^63-1")
     return {
-        "task": str(config["task"]["name"]),
-        "model": str(config["model"]["name"]) + (f"@{tag}" if tag else ""),
-        "seed": int(config["seed"]),
-        "profile": str(config["profile"]),
-        "config_id": config_id(config),
+        "task": config.task.name,
+        "model": config.label,
+        "seed": config.seed,
+        "profile": config.profile,
+        "config_id": config_id(config.to_dict()),
         "path": path,
     }
 

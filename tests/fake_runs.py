@@ -2,69 +2,68 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import math
 from pathlib import Path
 from typing import Any
 
-from ntmbench.folder import SCHEMA, RunFolder, write_json, write_rows
-from ntmbench.results import CURVE_COLUMNS, LENGTHS_COLUMNS, POSITIONS_COLUMNS
+from ntmbench.folder import (
+    CURVE_COLUMNS,
+    LENGTHS_COLUMNS,
+    POSITIONS_COLUMNS,
+    SCHEMA,
+    RunFolder,
+    write_json,
+    write_rows,
+)
+from ntmbench.tasks import Task, load_task
 
 CHANCE = {"copy": 84.0, "repeat_copy": 242.0, "dynamic_ngrams": 200.0}
-POINTS: dict[str, list[dict[str, int]]] = {
-    "copy": [{"length": length} for length in (10, 20, 30, 50, 120)],
-    "repeat_copy": [
-        {"length": 10, "repeats": 10},
-        {"length": 20, "repeats": 10},
-        {"length": 10, "repeats": 20},
-    ],
-    "dynamic_ngrams": [{"bits": 200}],
-}
-VARY = {
-    "copy": {"length": [1, 20]},
-    "repeat_copy": {"length": [1, 10], "repeats": [1, 10]},
-    "dynamic_ngrams": {"bits": [200, 200]},
-}
-PAPER: dict[str, dict[str, Any]] = {
-    "copy": {
-        "loss_bits": [
-            {"model": "lstm", "value": 0.5, "source": "figure 3, read off"},
-            {"model": "ntm-lstm", "at": {"length": 120}, "value": 20.0, "source": "figure 4"},
-        ]
-    },
-}
 OPTIMUM = {"copy": 0.0, "repeat_copy": 0.0, "dynamic_ngrams": 133.0}
+PAPER: dict[str, list[dict[str, Any]]] = {
+    "copy": [
+        {"model": "lstm", "value": 0.5, "sequences": 1_000_000, "source": "figure 3, read off"},
+        {"model": "ntm", "value": 0.1, "sequences": 10_000, "source": "figure 3, at most"},
+        {"model": "ntm", "value": 20.0, "at": {"length": 120}, "source": "figure 4"},
+        {"model": "ntm-ff", "value": 0.2, "sequences": 10_000, "source": "figure 3"},
+    ],
+    "dynamic_ngrams": [{"model": "ntm", "value": 133.5, "source": "figure 13"}],
+}
+MODELS = {"lstm": "recurrent:LSTM", "gru": "recurrent:GRU", "ntm": "ntm:NTM"}
+
+
+@functools.cache
+def _task(name: str, profile: str) -> Task:
+    return load_task(name, profile)
 
 
 def fake_config(task: str = "copy", model: str = "ntm", seed: int = 1, **changes: Any) -> dict:
     """A resolved configuration; `changes` are `section.key` with two underscores, or top keys."""
+    profile = changes.get("profile", "standard")
+    table = copy.deepcopy(_task(task, profile).table)
+    described = {key: table[key] for key in ("summary", "source", "version", "generator", "params")}
+    arguments = {"memory_rows": 128} if model.startswith("ntm") else {"hidden_size": 64}
+    target = f"ntmbench.models.{MODELS[model.partition('-')[0]]}"
     config: dict[str, Any] = {
-        "task": {
-            "name": task,
-            "summary": f"What {task} asks for.",
-            "source": "Graves, Wayne, Danihelka 2014",
-            "version": 1,
-            "generator": "ntmbench.generators:Copy",
-            "params": {"width": 8},
-        },
-        "model": {"name": model, "target": "ntmbench.models:NTM", "arguments": {}},
+        "task": {"name": task, **described},
+        "model": {"name": model, "target": target, "arguments": arguments},
         "seed": seed,
-        "profile": "full",
+        "profile": profile,
         "tag": "",
         "device": "cpu",
-        "train": {"sequences": 100_000, "learning_rate": 1e-4, "vary": VARY[task]},
-        "evaluate": {"sequences": 1000, "points": POINTS[task]},
-        "solved": {"metric": "loss_bits", "below": 0.05, "times": 3},
-        "paper": PAPER.get(task, {}),
+        "train": {**table["train"], "sequences": 12_000, "curve_every": 1000},
+        "evaluate": table["evaluate"],
+        "solved": table["solved"],
+        "paper": {"loss_bits": PAPER.get(task, [])},
     }
-    if model.startswith("ntm"):
-        config["model"]["arguments"] = {"memory_rows": 128}
     for key, value in changes.items():
         section, _, name = key.partition("__")
         if name:
             config[section][name] = value
         else:
             config[section] = value
-    return config
+    return copy.deepcopy(config)
 
 
 def write_csv(path: Path, columns: list[str], rows: list[list[Any]]) -> None:
@@ -87,9 +86,11 @@ def write_run(
     status: str = "complete",
     steps: int = 12,
     solved_step: int | None = 10,
-    memory_rows: tuple[int, ...] = (),
 ) -> RunFolder:
-    """One run folder under `root`; a diverged one ends after half its steps."""
+    """One run folder under `root`; a diverged one ends after half its steps.
+
+    One that diverges within its first step has no finite validation, and so no best weights.
+    """
     task, seed, tag = config["task"]["name"], config["seed"], config["tag"]
     name = config["model"]["name"] + (f"@{tag}" if tag else "")
     run = RunFolder(root / task / name / f"seed{seed}")
@@ -115,7 +116,7 @@ def write_run(
     write_csv(run.curve_file, list(CURVE_COLUMNS), rows)
     if status == "unfinished":
         return run
-    _write_scores(run, config, status, memory_rows)
+    _write_scores(run, config, status, steps)
     write_json(run.summary_file, _summary(config, status, rows, solved_step, environment))
     return run
 
@@ -125,31 +126,32 @@ def _curve_row(step: int, loss: float) -> list[Any]:
     return [*speed, loss * 1.1, loss / 3, 0.0, 1.0, 0, loss, loss / 3, float(loss < 0.1)]
 
 
-def _write_scores(run: RunFolder, config: dict, status: str, memory_rows: tuple[int, ...]) -> None:
+def _write_scores(run: RunFolder, config: dict, status: str, steps: int) -> None:
     task, seed = config["task"]["name"], config["seed"]
     own = config["model"]["arguments"].get("memory_rows", "")
     lengths, positions = [], []
-    for point in POINTS[task]:
+    for point in config["evaluate"]["points"]:
         axes = list(point.values())
         size = math.prod(axes)
-        best = OPTIMUM[task] + 0.0001 * size**1.5 * (1 + 0.3 * (seed % 5))
-        if status == "diverged":
-            best = math.nan
+        optimum = OPTIMUM[task] and OPTIMUM[task] + config["evaluate"].get("seed", 0)
+        best = optimum + 0.0001 * size**1.5 * (1 + 0.3 * (seed % 5))
+        last = math.nan if status == "diverged" else best * 1.5
         chance = 200.0 if task == "dynamic_ngrams" else 8.0 * size
-        levels = [("best", own, best), ("last", own, best * 1.5)]
-        levels += [("best", rows, best * 2) for rows in memory_rows]
-        levels += [("chance", "", chance), ("optimum", "", OPTIMUM[task])]
+        levels = [("last", own, last)]
+        if status != "diverged" or steps > 1:
+            levels = [("best", own, best), *levels]
+        levels += [("chance", "", chance), ("optimum", "", optimum)]
         for weights, rows, value in levels:
             tail = [0.01, 1000]
             lengths.append([*axes, rows, weights, "loss_bits", value, *tail])
             lengths.append([*axes, rows, weights, "wrong_bits", value / 3, *tail])
             lengths.append([*axes, rows, weights, "exact", 1 / (1 + value), *tail])
             if task == "dynamic_ngrams":
-                lengths.append([*axes, rows, weights, "regret_bits", value - 133.0, *tail])
+                lengths.append([*axes, rows, weights, "regret_bits", value - optimum, *tail])
                 for position in range(20):
                     loss = 0.6 + 0.4 * math.exp(-position / 5) + 0.001 * (value - 133)
                     positions.append([*axes, rows, weights, position, loss, *tail])
-    axes = list(POINTS[task][0])
+    axes = list(config["evaluate"]["points"][0])
     write_csv(run.lengths_file, [*axes, *LENGTHS_COLUMNS], lengths)
     if positions:
         write_csv(run.positions_file, [*axes, *POSITIONS_COLUMNS], positions)

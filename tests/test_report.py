@@ -3,6 +3,7 @@
 import csv
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,24 +12,28 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
-from fake_runs import fake_config, write_run
+from fake_runs import fake_config, losses, write_run
 
 from ntmbench.errors import UserError
 from ntmbench.report import write_report
+from ntmbench.report.blocks import Table, markdown
+from ntmbench.report.curves import entry_curves, median_curve
 from ntmbench.report.entries import differences, with_entries
-from ntmbench.report.figures import learning_curves, median_curve
+from ntmbench.report.figures import learning_curves
 from ntmbench.report.paper import published
+from ntmbench.report.positions import positions, regret_so_far
+from ntmbench.report.references import at_points
 from ntmbench.report.style import styles
-from ntmbench.report.tables import markdown, number_text, point_scores, range_text, spread
+from ntmbench.report.tables import number_text, point_scores, range_text, spread, summarize
 from ntmbench.results import load_results
 
 
 @pytest.fixture(scope="module")
 def mixed(tmp_path_factory) -> Path:
-    """Three tasks; runs complete, diverged, unfinished, smoke, resized, re-configured, broken."""
+    """Three tasks; runs complete, diverged, unfinished, smoke, re-configured, broken."""
     root = tmp_path_factory.mktemp("mixed")
     for seed in (1, 2, 3):
-        write_run(root, fake_config("copy", "ntm", seed), memory_rows=(256,), solved_step=seed + 7)
+        write_run(root, fake_config("copy", "ntm", seed), solved_step=seed + 7)
         write_run(root, fake_config("copy", "lstm", seed), solved_step=None)
         write_run(root, fake_config("dynamic_ngrams", "ntm", seed), solved_step=None)
     write_run(root, fake_config("copy", "ntm", 4, train__learning_rate=3e-4))
@@ -118,7 +123,7 @@ def test_banner_and_overview(text):
     header = row_of(text, "task", "## Solved seeds")
     copy = dict(zip(header, row_of(text, "copy", "## Solved seeds"), strict=True))
     assert copy["ntm #1"] == "3/3" and copy["ntm #2"] == "1/1" and copy["gru (smoke)"] == "1/1"
-    assert copy["lstm"] == "0/5 (1 diverged, 1 unfinished)" and copy["ntm"] == "-"
+    assert copy["lstm"] == "0/4 (1 diverged, 1 unfinished)" and copy["ntm"] == "-"
 
 
 def test_no_banner_without_a_reason(tmp_path):
@@ -130,7 +135,7 @@ def test_no_banner_without_a_reason(tmp_path):
 def test_task_table(text):
     entry = row_of(text, "ntm #1", "## copy")
     assert entry[1:5] == ["3/3", "44% to 100%", "9,000", "22.5"]
-    assert row_of(text, "lstm", "## copy")[1:5] == ["0/5", "0% to 43%", *["not reached"] * 2]
+    assert row_of(text, "lstm", "## copy")[1:5] == ["0/4", "0% to 49%", *["not reached"] * 2]
     assert row_of(text, "ntm #2", "## copy")[2] == "-"  # no interval from one seed
     assert "`copy/lstm/seed4` diverged at 7,000 sequences: `loss` was not finite." in text
     assert "`copy/lstm/seed5` is unfinished at 12,000 sequences." in text
@@ -141,27 +146,100 @@ def test_points_table(text):
     assert row_of(text, "chance", heading)[1:] == ["80", "160", "240", "400", "960"]
     assert row_of(text, "optimum", heading)[1:] == ["0"] * 5
     assert row_of(text, "ntm #1", heading)[1] == "0.00506 (0.00411 to 0.00601)"
-    assert row_of(text, "ntm #1, 256 memory rows", heading)[1] == "0.0101 (0.00822 to 0.0120)"
-    assert "to diverged" in row_of(text, "lstm", heading)[1]
+    assert row_of(text, "lstm", heading)[1] == "0.00553 (0.00411 to 0.00696)"
     assert "### Regret" in text[text.index("## dynamic_ngrams") :]
 
 
+def paper_of(text: str, model: str, where: str = "training distribution") -> list[dict[str, str]]:
+    """The rows of the table of published figures for a model and a place."""
+    lines = text[text.index("### Published figures") :].split("\n\n")[1].splitlines()
+    header, _, *rows = ([cell.strip() for cell in line.strip("|").split("|")] for line in lines)
+    found = [dict(zip(header, row, strict=True)) for row in rows]
+    return [row for row in found if (row["model"], row["where"]) == (model, where)]
+
+
 def test_published_figures_stand_beside_ours(mixed, text):
-    header = row_of(text, "published for", "### Published")
-    lstm = dict(zip(header, row_of(text, "lstm", "### Published"), strict=True))
-    ntm = dict(zip(header, row_of(text, "ntm-lstm", "### Published"), strict=True))
-    assert (lstm["where"], lstm["published"]) == ("training distribution", "0.500")
-    assert (ntm["where"], ntm["published"], ntm["source"]) == ("length=120", "20", "figure 4")
+    one, two = paper_of(text, "ntm", "length=120")
+    assert (one["entry"], two["entry"], one["source"]) == ("ntm #1", "ntm #2", "figure 4")
+    assert (one["published, bits"], one["trained for, sequences"]) == ("20", "not said")
     scores = point_scores(with_entries(load_results(mixed)), "copy", "loss_bits")
-    ours = scores[(scores["series"] == "ntm #1") & (scores["point"] == "length=120")]
-    assert ntm["ntm #1"] == number_text(ours["median"].iloc[0])
+    ours = scores[(scores["entry"] == "ntm #1") & (scores["point"] == "length=120")]
+    assert one["ours, bits"] == number_text(ours["median"].iloc[0])
+    early, _ = paper_of(text, "ntm")  # trained on 10,000 sequences: two rows before our last
+    seeds = [losses(fake_config(seed=seed), 12)[9] for seed in (1, 2, 3)]
+    assert early["trained for, sequences"] == "10,000"
+    assert early["ours, bits"] == number_text(float(np.median(seeds)))
+    (late,) = paper_of(text, "lstm")
+    assert late["trained for, sequences"] == "1,000,000 (beyond our curves)"
+    assert (late["entry"], late["ours, bits"]) == ("lstm", "-")
+    (nobody,) = paper_of(text, "ntm-ff")
+    assert (nobody["entry"], nobody["ours, bits"]) == ("-", "-")
+
+
+def test_a_published_figure_of_unknown_training_stands_beside_the_last(text):
+    (row,) = paper_of(text[text.index("## dynamic_ngrams") :], "ntm")
+    seeds = [losses(fake_config("dynamic_ngrams", seed=seed), 12)[-1] for seed in (1, 2, 3)]
+    assert row["ours, bits"] == number_text(float(np.median(seeds)))
+    assert row["trained for, sequences"] == "not said"
+
+
+def test_smoke_runs_stand_beside_no_published_figure(tmp_path):
+    write_run(tmp_path / "runs", fake_config(profile="smoke"))
+    write_run(tmp_path / "runs", fake_config(tag="smoke", profile="smoke"))
+    text = report(tmp_path / "runs", tmp_path / "out")
+    assert [row["entry"] for row in paper_of(text, "ntm")] == ["-"]
+    write_run(tmp_path / "runs", fake_config(tag="wide"))
+    text = report(tmp_path / "runs", tmp_path / "out")
+    assert [row["entry"] for row in paper_of(text, "ntm")] == ["ntm@wide"]
+
+
+def test_a_published_figure_is_drawn_where_its_training_ended(mixed):
+    results = with_entries(load_results(mixed))
+    ax = learning_curves(results, "copy", styles(results.runs["entry"])).axes[0]
+    marks = {str(mark.get_label()): mark.get_offsets() for mark in ax.collections}
+    assert np.asarray(marks["published: ntm"]).tolist() == [[10_000, 0.1]]
+    assert np.asarray(marks["published: ntm-ff"]).tolist() == [[10_000, 0.2]]
+    assert not any("lstm" in label for label in marks)  # at a million, beyond the curves
+    ngrams = learning_curves(results, "dynamic_ngrams", styles(results.runs["entry"])).axes[0]
+    assert "training not said" in str(ngrams.collections[0].get_label())
+
+
+def test_ours_counts_the_diverged_and_those_that_stopped_when_solved(tmp_path):
+    """At 10,000 sequences: seed 1 got there, seed 2 diverged, seed 3 stopped, solved, at 6,000."""
+    runs = tmp_path / "runs"
+    write_run(runs, stopping(1))
+    write_run(runs, stopping(2), status="diverged")
+    write_run(runs, stopping(3), steps=6, solved_step=6)
+    text = report(runs, tmp_path / "out")
+    (row,) = paper_of(text, "ntm")
+    assert row["ours, bits"] == number_text(losses(stopping(3), 6)[-1])
+    assert text.count("Seeds that were stopped when they had solved the task") == 2
+    write_run(runs, stopping(4), status="diverged")
+    write_run(runs, stopping(5), status="diverged")
+    assert paper_of(report(runs, tmp_path / "out"), "ntm")[0]["ours, bits"] == "diverged"
+    write_run(runs, stopping(6), steps=6, solved_step=None)  # ended early, who knows why
+    assert paper_of(report(runs, tmp_path / "out"), "ntm")[0]["ours, bits"] == "-"
+
+
+def stopping(seed: int) -> dict:
+    return fake_config(seed=seed, train__stop_when_solved=True)
+
+
+def test_a_figure_quoted_before_its_training_was_known_is_not_repeated(tmp_path):
+    old = {"model": "lstm", "value": 0.5, "source": "figure 3"}
+    for seed, figure in enumerate(
+        (old, {**old, "sequences": 1_000_000, "source": "figure 3, read"})
+    ):
+        paper = {"loss_bits": [figure]}
+        write_run(tmp_path, fake_config(seed=seed, train__batch_size=seed + 1, paper=paper))
+    (figure,) = published(with_entries(load_results(tmp_path)), "copy")
+    assert (figure.sequences, figure.source) == (1_000_000, "figure 3, read")
 
 
 @pytest.mark.parametrize("row", ["?", 3, {"value": "x"}, {"value": 1, "at": {"length": "ten"}}])
-def test_an_odd_paper_section_is_left_alone(tmp_path, row):
-    write_run(tmp_path, fake_config(paper={"loss_bits": [row], "note": "as printed"}))
-    write_run(tmp_path, fake_config(seed=2, paper=None))
-    assert published(with_entries(load_results(tmp_path)), "copy") == []
+def test_an_odd_paper_section_is_a_problem(tmp_path, row):
+    write_run(tmp_path / "runs", fake_config(paper={"loss_bits": [row]}))
+    assert "config.paper.loss_bits" in report(tmp_path / "runs", tmp_path / "out")
 
 
 def test_different_configurations_are_not_averaged(out, text):
@@ -219,19 +297,52 @@ def test_nothing_but_broken_runs(tmp_path):
 def test_nothing_but_one_ruined_run(tmp_path, task, status):
     run = write_run(tmp_path / "runs", fake_config(task), status=status, steps=1)
     text = report(tmp_path / "runs", tmp_path / "out")
-    assert f"`{task}/ntm/seed1`" in text and f"0/1 (1 {status})" in text
+    share = "0/1" if status == "diverged" else "-"
+    assert f"`{task}/ntm/seed1`" in text and f"| {share} (1 {status}) |" in text
     run.curve_file.write_text(run.curve_file.read_text().splitlines()[0] + "\n")
     assert report(tmp_path / "runs", tmp_path / "out")
 
 
-def test_a_seed_that_diverged_without_scores_still_counts(tmp_path):
+@pytest.mark.parametrize("lengths", [True, False])
+def test_a_seed_that_diverged_without_scores_still_counts(tmp_path, lengths):
     write_run(tmp_path / "runs", fake_config("copy", "ntm", 1))
     for model, seed in (("ntm", 2), ("lstm", 1)):
-        run = write_run(tmp_path / "runs", fake_config("copy", model, seed), status="diverged")
-        run.lengths_file.unlink()
+        config = fake_config("copy", model, seed)
+        run = write_run(tmp_path / "runs", config, status="diverged", steps=1)
+        if not lengths:
+            run.lengths_file.unlink()
     text = report(tmp_path / "runs", tmp_path / "out")
     assert row_of(text, "ntm", "### Loss")[1].startswith("diverged (")
     assert row_of(text, "lstm", "### Loss")[1:] == ["diverged"] * 5
+    assert row_of(text, "lstm", "## copy")[5] == "diverged"
+    assert paper_of(text, "ntm", "length=120")[0]["ours, bits"] == "diverged"
+
+
+def test_a_complete_run_whose_loss_overflowed_did_not_diverge(tmp_path):
+    run = write_run(tmp_path / "runs", fake_config())
+    lines = run.lengths_file.read_text().splitlines()
+    lost = [re.sub(r",loss_bits,[^,]*,", ",loss_bits,,", line) for line in lines]
+    lost = [line if "best" in line else old for line, old in zip(lost, lines, strict=True)]
+    run.lengths_file.write_text("\n".join(lost) + "\n")
+    text = report(tmp_path / "runs", tmp_path / "out")
+    assert row_of(text, "ntm", "### Loss")[1:] == ["not finite"] * 5
+    assert row_of(text, "ntm", "## copy")[6] == "0" and "runs diverged" not in text
+
+
+def test_an_unfinished_run_counts_for_nothing_and_is_listed(tmp_path):
+    """Its curve shows the streak that solves the task; how the run ends is not known."""
+    write_run(tmp_path / "runs", fake_config(seed=1), solved_step=12)
+    write_run(tmp_path / "runs", fake_config(seed=2), status="unfinished", steps=30)
+    results = with_entries(load_results(tmp_path / "runs"))
+    assert (results.curves.groupby("seed")["val_loss_bits"].min() < 0.05)[2]
+    row = summarize(results).iloc[0]
+    assert (row["runs"], row["finished"], row["solved"], row["solved_share"]) == (2, 1, 1, 1)
+    assert row["median_sequences_to_solve"] == 12_000
+    assert row["lowest_best_val_loss_bits"] == losses(fake_config(seed=1), 12)[-1]
+    text = report(tmp_path / "runs", tmp_path / "out")
+    assert row_of(text, "copy", "## Solved seeds")[1] == "1/1 (1 unfinished)"
+    assert row_of(text, "ntm", "## copy")[7] == "1" and "unfinished runs are listed" in text
+    assert "`copy/ntm/seed2` is unfinished at 30,000 sequences." in text
 
 
 def test_an_outside_tasks_name_stays_inside(tmp_path):
@@ -262,10 +373,118 @@ def test_median_curve_counts_the_diverged_and_not_the_unfinished():
     )
     status = ["complete", "complete", "diverged", "unfinished"]
     runs = pd.DataFrame({"seed": [1, 2, 3, 4], "status": status})
-    assert median_curve(seeds, runs).to_dict() == {10: 7, 20: 6, 30: 4}
+    assert median_curve(seeds, runs, []).to_dict() == {10: 7, 20: 6, 30: 4}
     gone = pd.DataFrame({"seed": [1, 2, 5, 6], "status": ["complete", *["diverged"] * 3]})
-    assert median_curve(seeds[[1]], gone).tolist() == [np.inf] * 3
-    assert median_curve(seeds[[4]], runs[3:]).to_dict() == {10: 0}
+    assert median_curve(seeds[[1]], gone, []).tolist() == [np.inf] * 3
+    assert median_curve(seeds[[4]], runs[3:], []).to_dict() == {10: 0}
+
+
+def test_median_curve_carries_what_stopped_when_solved():
+    seeds = pd.DataFrame(
+        {1: [8, 1, math.nan], 2: [7, 5, 3], 3: [9, math.nan, math.nan]},
+        index=[10, 20, 30],
+        dtype=float,
+    )
+    runs = pd.DataFrame({"seed": [1, 2, 3], "status": ["complete", "complete", "unfinished"]})
+    assert median_curve(seeds, runs, []).to_dict() == {10: 7.5, 20: 3}
+    assert median_curve(seeds, runs, [1]).to_dict() == {10: 7.5, 20: 3, 30: 2}
+
+
+def test_a_curve_of_stopped_seeds_goes_as_far_as_the_longest(tmp_path):
+    for seed, steps in ((1, 12), (2, 6), (3, 8)):
+        solved = None if steps == 12 else steps
+        write_run(tmp_path / "runs", stopping(seed), steps=steps, solved_step=solved)
+    results = with_entries(load_results(tmp_path / "runs"))
+    curve = entry_curves(results, "copy")["ntm"]
+    assert curve.stopped == [2, 3] and curve.carried
+    assert curve.median.index[-1] == 12_000 and curve.median.iloc[-1] == losses(stopping(3), 8)[-1]
+    assert math.isnan(curve.after(12_001)) and math.isnan(curve.after(999))
+    note = "Seeds that were stopped when they had solved the task"
+    assert note in report(tmp_path / "runs", tmp_path / "out")
+
+
+def test_a_validation_that_overflowed_is_infinite_and_not_left_out(tmp_path):
+    for seed in (1, 2, 3):
+        run = write_run(tmp_path, fake_config(seed=seed))
+        lines = run.curve_file.read_text().splitlines()
+        if seed > 1:
+            lines[5] = ",".join([*lines[5].split(",")[:-3], "", "", ""])
+            run.curve_file.write_text("\n".join(lines) + "\n")
+    curve = entry_curves(with_entries(load_results(tmp_path)), "copy")["ntm"]
+    assert np.isinf(curve.median[5000]) and np.isfinite(curve.median.drop(5000)).all()
+    assert len(curve.median) == 12
+
+
+def test_references_are_each_entrys_own(tmp_path):
+    """Entries that were evaluated on other sequences: their optimum is 133 and 143 bits."""
+    runs = tmp_path / "runs"
+    for model, seed in (("ntm", 0), ("lstm", 10)):
+        write_run(runs, fake_config("dynamic_ngrams", model, 1, evaluate__seed=seed))
+    results = with_entries(load_results(runs))
+    optima = {
+        found.label: found.values.to_dict()
+        for found in at_points(results, "dynamic_ngrams", "loss_bits")
+    }
+    assert optima == {
+        "chance": {"bits=200": 200},
+        "optimum of ntm": {"bits=200": 133},
+        "optimum of lstm": {"bits=200": 143},
+    }
+    text = report(runs, tmp_path / "out")
+    assert row_of(text, "optimum of lstm", "### Loss")[1] == "143"
+    assert "Entries were evaluated on different sequences" in text
+    write_run(runs, fake_config("dynamic_ngrams", "gru", 1))
+    more = at_points(with_entries(load_results(runs)), "dynamic_ngrams", "loss_bits")
+    assert {found.entries for found in more} == {("gru", "ntm"), ("lstm",), ("gru", "lstm", "ntm")}
+
+
+def test_regret_is_against_the_runs_own_optimum(tmp_path):
+    """Each run's losses are 0.001 a step for every bit over 133; so are its optimum's."""
+    for model, evaluated in (("ntm", 0), ("lstm", 10)):
+        for seed in (1, 2):
+            config = fake_config("dynamic_ngrams", model, seed, evaluate__seed=evaluated)
+            write_run(tmp_path, config)
+    results = with_entries(load_results(tmp_path))
+    table = results.positions
+    regret = regret_so_far(table[table["weights"] == "best"], table[table["weights"] == "optimum"])
+    assert regret.shape == (20, 4)
+    scores = results.lengths.set_index(["config_id", "model", "seed"])
+    for run, column in regret.items():
+        paired = scores[(scores["metric"] == "regret_bits") & (scores["weights"] == "best")]
+        assert column.iloc[-1] == pytest.approx(20 * 0.001 * paired["value"][run])
+    figure = positions(results, "dynamic_ngrams", styles(results.runs["entry"]))
+    labels = {str(line.get_label()) for line in figure.axes[0].lines}
+    assert {"optimum of ntm", "optimum of lstm"} <= labels
+
+
+def test_stale_files_of_an_older_report_are_removed(tmp_path):
+    runs, folder = tmp_path / "runs", tmp_path / "out"
+    write_run(runs, fake_config("copy"))
+    write_run(runs, fake_config("dynamic_ngrams"))
+    report(runs, folder)
+    for name in ("figures/notes.png", "tables/mine.csv", "figures/copy-curves.pdf", "other.csv"):
+        (folder / name).write_text("not the report's")
+    (folder / "figures/old-curves.png.d").mkdir()
+    shutil.rmtree(runs / "dynamic_ngrams")
+    report(runs, folder)
+    left = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+    kinds = [f"figures/copy-{kind}.{end}" for kind in CURVES for end in ("png", "svg")]
+    tables = [f"tables/{name}.csv" for name in ("runs", "curves", "lengths", "summary", "mine")]
+    others = ["figures/notes.png", "figures/copy-curves.pdf", "figures/old-curves.png.d"]
+    assert left == {*kinds, *tables, *others, "figures", "tables", "report.md", "other.csv"}
+
+
+CURVES = ("curves", "generalization")
+
+
+def test_a_seed_that_diverged_is_no_gap_in_the_positions(tmp_path):
+    write_run(tmp_path, fake_config("dynamic_ngrams", seed=1))
+    for seed in (2, 3):
+        write_run(tmp_path, fake_config("dynamic_ngrams", seed=seed), status="diverged", steps=1)
+    results = with_entries(load_results(tmp_path))
+    figure = positions(results, "dynamic_ngrams", styles(results.runs["entry"]))
+    (thick,) = (line for line in figure.axes[0].lines if line.get_label() == "ntm")
+    assert np.isnan(np.asarray(thick.get_ydata(), dtype=float)).all()
 
 
 def test_the_curves_figure_shows_every_seed(mixed):
@@ -301,7 +520,7 @@ def test_spread_by_hand():
         (18.04, "18.0"),
         (133.46, "133.5"),
         (1234567.8, "1,234,568"),
-        (math.inf, "diverged"),
+        (math.inf, "not finite"),
         (math.nan, "-"),
         (1e-24, "< 1e-09"),
         (5.0, "5"),
@@ -313,11 +532,11 @@ def test_number_text(value, text):
 
 def test_range_text():
     assert range_text(1.0, 1.0, 1.0) == "1"
-    assert range_text(2.5, 1.0, math.inf) == "2.50 (1 to diverged)"
+    assert range_text(2.5, 1.0, math.inf, "diverged") == "2.50 (1 to diverged)"
 
 
 def test_markdown_cells_cannot_break_the_table():
-    table = markdown([["a", "b"], ["x|y", "two\nlines <b>"]])
+    table = markdown([Table([["a", "b"], ["x|y", "two\nlines <b>"]])])
     assert table.splitlines()[2] == "| x\\|y | two lines &lt;b> |"
 
 

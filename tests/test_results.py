@@ -8,11 +8,14 @@ import sys
 
 import pandas as pd
 import pytest
-from fake_runs import OPTIMUM, POINTS, fake_config, write_run
+from fake_runs import OPTIMUM, fake_config, write_run
 
+from ntmbench.config import RunConfig, identity
 from ntmbench.errors import UserError
 from ntmbench.folder import SCHEMA
+from ntmbench.resolve import resolve
 from ntmbench.results import KEYS, RUN_COLUMNS, config_id, load_results
+from ntmbench.tasks import load_task
 
 
 def only(frame: pd.DataFrame, **wanted) -> dict:
@@ -45,7 +48,7 @@ def test_a_complete_run(tmp_path):
     assert results.problems.empty and list(results.runs.columns) == list(RUN_COLUMNS)
     row = only(results.runs, model="ntm@big")
     summary = run.read_summary()
-    assert (row["task"], row["seed"], row["profile"]) == ("copy", 3, "full")
+    assert (row["task"], row["seed"], row["profile"]) == ("copy", 3, "standard")
     assert (row["status"], row["solved"], row["path"]) == ("complete", True, "copy/ntm@big/seed3")
     assert (row["solved_sequences"], row["solved_updates"], row["solved_seconds"]) == (1e4, 1e4, 25)
     assert (row["sequences"], row["seconds"], row["parameters"]) == (12_000, 30.0, 12_345)
@@ -58,7 +61,7 @@ def test_a_complete_run(tmp_path):
 
 def test_lengths_are_tidy(tmp_path):
     write_run(tmp_path, fake_config("repeat_copy", "lstm"))
-    write_run(tmp_path, fake_config("copy", "ntm"), memory_rows=(256,))
+    write_run(tmp_path, fake_config("copy", "ntm"))
     results = load_results(tmp_path)
     assert results.axes == {"copy": ("length",), "repeat_copy": ("length", "repeats")}
     repeat = results.lengths[results.lengths["task"] == "repeat_copy"]
@@ -68,8 +71,8 @@ def test_lengths_are_tidy(tmp_path):
     row = only(repeat, point=points[1], weights="chance", metric="loss_bits")
     assert (row["length"], row["repeats"], row["value"]) == (20, 10, 1600.0)
     copy = results.lengths[results.lengths["task"] == "copy"]
-    assert set(copy["memory_rows"].dropna()) == {128, 256} and copy["repeats"].isna().all()
-    assert len(copy) == len(POINTS["copy"]) * 5 * 3
+    assert set(copy["memory_rows"].dropna()) == {128} and copy["repeats"].isna().all()
+    assert len(copy) == 5 * 4 * 3  # points, weights and references, metrics
 
 
 def test_positions_only_where_a_run_has_them(tmp_path):
@@ -93,16 +96,20 @@ def test_a_diverged_run_keeps_what_it_has(tmp_path):
     assert row["skipped"] == 50 and math.isnan(row["last_val_loss_bits"])
     assert math.isfinite(row["best_val_loss_bits"])
     assert math.isnan(results.curves["val_loss_bits"].iloc[-1]) and len(results.curves) == 5
-    best = results.lengths[results.lengths["weights"] == "best"]
-    assert best["value"].isna().all() and len(best)
+    scores = results.lengths.groupby("weights")["value"]
+    assert scores.count()["best"] > 0 and scores.count()["last"] == 0 < scores.size()["last"]
 
 
-def test_a_run_that_diverged_at_once_needs_no_scores(tmp_path):
+@pytest.mark.parametrize("scored", [True, False])
+def test_a_run_that_diverged_at_once_has_no_best_weights(tmp_path, scored):
     run = write_run(tmp_path, fake_config(), status="diverged", steps=1)
-    run.lengths_file.unlink()
-    edit(run.summary_file, lambda summary: summary.update(best=None, last=None))
+    assert run.read_summary()["best"] is None
+    if not scored:
+        run.lengths_file.unlink()
+        edit(run.summary_file, lambda summary: summary.update(last=None))
     results = load_results(tmp_path)
-    assert results.problems.empty and results.lengths.empty
+    weights = {"last", "chance", "optimum"} if scored else set()
+    assert results.problems.empty and set(results.lengths["weights"]) == weights
     assert math.isnan(only(results.runs, status="diverged")["best_val_loss_bits"])
 
 
@@ -140,6 +147,32 @@ def test_comparable_runs_share_an_id(tmp_path):
     assert results.configs[one]["train"]["vary"] == {"length": [1, 20]}
 
 
+def test_old_runs_keep_their_identity(tmp_path):
+    """A key that was added with a default, or that changes no number, sets no run apart."""
+    new = fake_config(seed=2, paper={"loss_bits": []}, train__checkpoint_every=7)
+    new["task"] |= {"summary": "Said anew.", "source": "elsewhere"}
+    new["train"] |= {"momentum": 0.9, "stop_when_solved": False}
+    old = fake_config(seed=1)
+    assert "momentum" not in old["train"]
+    assert config_id(old) == config_id(new) == config_id(RunConfig.from_dict(old, "").to_dict())
+    write_run(tmp_path, old)
+    write_run(tmp_path, new)
+    results = load_results(tmp_path)
+    assert set(results.runs["config_id"]) == {config_id(old)}
+    assert results.configs == {config_id(old): identity(new)}
+    assert results.examples[config_id(old)] == RunConfig.from_dict(old, "")
+    with pytest.raises(UserError, match=r"it\.train lacks the key 'sequences'"):
+        config_id({**old, "train": {}}, "it")
+
+
+def test_fake_runs_are_of_the_tasks_and_models_there_are():
+    for model in ("lstm", "gru", "ntm", "ntm-ff"):
+        fake = RunConfig.from_dict(fake_config(model=model), "fake")
+        real = resolve(load_task("copy"), model, seed=1)
+        assert (fake.task, fake.model.target) == (real.task, real.model.target)
+        assert fake.model.arguments.items() <= {**real.model.arguments, "hidden_size": 64}.items()
+
+
 def test_keys_join_the_tables(tmp_path):
     for seed in (1, 2):
         write_run(tmp_path, fake_config(seed=seed))
@@ -151,18 +184,30 @@ def test_keys_join_the_tables(tmp_path):
 
 BREAKS = {
     "config.json is corrupted": lambda run: run.config_file.write_text('{"schema": 1, "conf'),
-    "config.json is corrupted: it has no 'config'": lambda run: run.config_file.write_text(
-        '{"schema": 1}'
+    "config.json is corrupted: it lacks environment, config": lambda run: (
+        run.config_file.write_text('{"schema": 1}')
     ),
-    "config.json is corrupted: it has no 'name'": lambda run: edit(
+    "config.json: config.task lacks the key 'name'": lambda run: edit(
         run.config_file, lambda content: content["config"]["task"].pop("name")
     ),
-    "config.json is corrupted: string indices": lambda run: edit(
+    "config.json: config.model must be a table, not 'ntm'": lambda run: edit(
         run.config_file, lambda content: content["config"].update(model="ntm")
+    ),
+    "config.json: config must be a table, not []": lambda run: edit(
+        run.config_file, lambda content: content.update(config=[])
+    ),
+    "config.json: config.train 'rate'": lambda run: edit(
+        run.config_file, lambda content: content["config"]["train"].update(rate=1)
+    ),
+    "config.json is corrupted: the seed 9223372036854775808 is not in": lambda run: edit(
+        run.config_file, lambda content: content["config"].update(seed=2**63)
+    ),
+    "summary.json is corrupted: int too large": lambda run: edit(
+        run.summary_file, lambda content: content.update(parameters=10**400)
     ),
     "it has no config.json": lambda run: run.config_file.unlink(),
     "summary.json is corrupted or cannot": lambda run: run.summary_file.write_bytes(b"\xff\xfe\0"),
-    "summary.json is corrupted: it has no 'seconds'": lambda run: edit(
+    "summary.json is corrupted: it lacks seconds": lambda run: edit(
         run.summary_file, lambda content: content.pop("seconds")
     ),
     "summary.json is corrupted: 'fast' is not a number": lambda run: edit(
@@ -191,15 +236,21 @@ BREAKS = {
     "curve.csv is corrupted: its sequences": lambda run: run.curve_file.write_text(
         run.curve_file.read_text().replace("2000,2000,", "1000,2000,")
     ),
-    "curve.csv has the wrong columns": lambda run: run.curve_file.write_text("step,loss\n1,2\n"),
-    "curve.csv cannot be read": lambda run: run.curve_file.write_bytes(b"\xff\xfe,\n"),
-    "lengths.csv has the wrong columns: memory": lambda run: run.lengths_file.write_text(
-        "\n".join(line.partition(",")[2] for line in run.lengths_file.read_text().split("\n"))
+    "curve.csv is corrupted: it has the columns 'step,loss'": lambda run: run.curve_file.write_text(
+        "step,loss\n1,2\n"
     ),
-    "lengths.csv has the wrong columns: seed": lambda run: run.lengths_file.write_text(
-        run.lengths_file.read_text().replace("length,", "seed,", 1)
+    "curve.csv is corrupted or cannot be read": lambda run: run.curve_file.write_bytes(
+        b"\xff\xfe,\n"
     ),
-    "lengths.csv has the wrong columns: ": lambda run: run.lengths_file.write_text(""),
+    "lengths.csv is corrupted: it has the columns 'memory_rows,weights": lambda run: (
+        run.lengths_file.write_text(
+            "\n".join(line.partition(",")[2] for line in run.lengths_file.read_text().split("\n"))
+        )
+    ),
+    "lengths.csv is corrupted: a task's axis cannot be called seed": lambda run: (
+        run.lengths_file.write_text(run.lengths_file.read_text().replace("length,", "seed,", 1))
+    ),
+    "lengths.csv is corrupted: it has the columns ''": lambda run: run.lengths_file.write_text(""),
 }
 
 
@@ -227,6 +278,11 @@ def test_a_copied_folder_is_not_counted_twice(tmp_path):
     assert "same run as copy/ntm/seed1" in only(results.problems, path="copy/ntm/seed2")["problem"]
 
 
+def test_the_largest_seed(tmp_path):
+    write_run(tmp_path, fake_config(seed=2**63 - 1))
+    assert load_results(tmp_path).runs["seed"].tolist() == [2**63 - 1]
+
+
 def test_no_folder(tmp_path):
     with pytest.raises(UserError, match="no folder"):
         load_results(tmp_path / "nowhere")
@@ -247,9 +303,17 @@ def test_many_runs(tmp_path):
     assert results.runs["seed"].tolist()[:100] == list(range(100))  # 2 before 10
 
 
-@pytest.mark.parametrize("module", ["ntmbench.results", "ntmbench.report", "ntmbench.stats"])
-def test_torch_is_never_imported(module):
+def test_torch_is_never_imported(tmp_path):
+    """Not when the report is imported, nor when it is written."""
+    for task in ("copy", "dynamic_ngrams"):
+        write_run(tmp_path / "runs", fake_config(task))
     code = (
-        f"import sys, {module}; sys.exit(bool({{'torch', 'matplotlib.pyplot'}} & {{*sys.modules}}))"
+        "import sys; from pathlib import Path; import ntmbench.stats; "
+        "from ntmbench.report import write_report; write_report(Path('runs'), Path('out')); "
+        "print(sorted({'torch', 'matplotlib.pyplot', 'pandas'} & {*sys.modules}))"
     )
-    assert subprocess.run([sys.executable, "-c", code]).returncode == 0
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == "['pandas']\n"
+    assert (tmp_path / "out/figures/dynamic_ngrams-positions.png").exists()

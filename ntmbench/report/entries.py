@@ -14,12 +14,10 @@ ENTRY_KEYS = ["task", "model", "config_id"]
 
 
 def with_entries(results: Results) -> Results:
-    """`results` with a column `entry` in every table, and `series` where memory can be resized.
+    """`results` with a column `entry` in every table.
 
     An entry bears its model's label. Where runs of one task and label differ in configuration they
     are `ntm #1`, `ntm #2`: seeds of different settings are never averaged. A smoke run says so.
-    A series is an entry at one memory size: `ntm`, or `ntm, 256 memory rows` when that is not the
-    size it was trained with.
     """
     names = _names(results.runs)
 
@@ -33,8 +31,8 @@ def with_entries(results: Results) -> Results:
         results,
         runs=named(results.runs),
         curves=named(results.curves),
-        lengths=_with_series(named(results.lengths), results.configs),
-        positions=_with_series(named(results.positions), results.configs),
+        lengths=named(results.lengths),
+        positions=named(results.positions),
     )
 
 
@@ -52,21 +50,6 @@ def _names(runs: pd.DataFrame) -> pd.DataFrame:
         )
     ]
     return first[ENTRY_KEYS].assign(entry=pd.Series(names, index=first.index, dtype=str))
-
-
-def _with_series(table: pd.DataFrame, configs: dict[str, dict[str, Any]]) -> pd.DataFrame:
-    scored = table[table["memory_rows"].notna()]
-    own = scored.groupby("config_id")["memory_rows"].first()
-    for key in own.index:
-        arguments = configs[key]["model"].get("arguments") or {}
-        trained = arguments.get("memory_rows")
-        own[key] = trained if isinstance(trained, int | float) else own[key]
-    wanted = table["config_id"].map(own)
-    other = table["memory_rows"].notna() & (table["memory_rows"] != wanted)
-    rows = table["memory_rows"].map(lambda value: f", {value:g} memory rows")
-    result = table.copy()
-    result["series"] = table["entry"].where(~other, table["entry"] + rows.astype(str))
-    return result
 
 
 def differences(results: Results, task: str) -> list[tuple[str, dict[str, str]]]:

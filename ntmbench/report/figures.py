@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,8 +9,11 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Transform
 
-from ntmbench.report.paper import Published, published
+from ntmbench.report.curves import EntryCurve, entry_curves
+from ntmbench.report.paper import Published, beyond_curves, entries_of, published
+from ntmbench.report.references import Reference, at_points, highest_optimum, on_validation
 from ntmbench.report.style import (
     GREY,
     LEVELS,
@@ -22,8 +24,9 @@ from ntmbench.report.style import (
     legend,
     level,
     loss_axis,
+    reference_colour,
 )
-from ntmbench.report.tables import REFERENCES, point_scores
+from ntmbench.report.tables import point_scores
 from ntmbench.results import Results
 
 MEDIAN: dict[str, Any] = {"linewidth": 2.2}
@@ -33,57 +36,42 @@ def learning_curves(results: Results, task: str, styles: Styles) -> Figure:
     """Validation loss against training sequences: every seed thin, the median over seeds thick."""
     figure = Figure(figsize=(7.0, 4.4), layout="constrained")
     ax = figure.subplots()
-    curves = results.curves[results.curves["task"] == task]
-    runs = results.runs[results.runs["task"] == task]
-    for entry, group in curves.groupby("entry"):
-        look: dict[str, Any] = {key: styles[str(entry)][key] for key in ("color", "linestyle")}
-        seeds = group.pivot(index="sequences", columns="seed", values="val_loss_bits")
-        for seed in seeds:
-            line = seeds[seed].dropna()
-            ax.plot(line.index, line, color=look["color"], **SEED)
-        median = median_curve(seeds, runs[runs["entry"] == entry])
-        ax.plot(median.index, finite(median), **look, **MEDIAN, label=str(entry))
-        _mark_ends(ax, seeds, runs[runs["entry"] == entry], look["color"])
-    levels = {name: runs[f"{name}_val_loss_bits"].median() for name in REFERENCES}
-    known = {name: value for name, value in levels.items() if not math.isnan(value)}
-    optimum = known.get("optimum", optimum_of(results, task, "loss_bits"))
-    marks = [m for m in published(results, task) if m.metric == "loss_bits" and not m.at]
-    seen = [*_settled(curves, optimum), *(mark.value for mark in marks)]
-    loss_axis(ax, optimum, [*seen, *(known.values() if not optimum else [])])
-    for name, value in known.items():
-        level(ax, name, value)
-    for index, mark in enumerate(marks):
-        place = {"x": 0.985 - 0.025 * index, "transform": ax.get_yaxis_transform()}
-        _hollow(ax, mark, _colour(results, mark.model, styles), **place)
+    for entry, curve in entry_curves(results, task).items():
+        look: dict[str, Any] = {key: styles[entry][key] for key in ("color", "linestyle")}
+        for seed in curve.seeds:
+            line = curve.seeds[seed].dropna()
+            ax.plot(line.index, finite(line), color=look["color"], **SEED)
+        ax.plot(curve.median.index, finite(curve.median), **look, **MEDIAN, label=entry)
+        _mark_ends(ax, curve, look["color"])
+    levels = on_validation(results, task)
+    optimum = highest_optimum(levels or at_points(results, task, "loss_bits"))
+    marks = [m for m in published(results, task) if not m.at]
+    marks = [mark for mark in marks if not beyond_curves(results, task, mark)]
+    shown = [found.values[""] for found in levels if found.kind == "optimum" or not optimum]
+    seen = _settled(results.curves[results.curves["task"] == task], optimum)
+    loss_axis(ax, optimum, [*seen, *(mark.value for mark in marks), *shown])
+    for found in levels:
+        level(ax, found, found.values[""], reference_colour(found, styles))
+    undated = [mark for mark in marks if mark.sequences is None]
+    for mark in marks:
+        colour, label = _colour(results, task, mark.model, styles), f"published: {mark.model}"
+        if mark.sequences is not None:
+            _hollow(ax, mark, colour, label, x=mark.sequences)
+        else:
+            place = {"x": 0.985 - 0.025 * undated.index(mark), "at": ax.get_yaxis_transform()}
+            _hollow(ax, mark, colour, f"{label}, training not said", **place)
     ax.set(xlabel="training sequences", ylabel="validation loss, bits a sequence", title=task)
     count_axis(ax)
     legend(figure, [ax])
     return figure
 
 
-def median_curve(seeds: pd.DataFrame, runs: pd.DataFrame) -> pd.Series:
-    """The median over finished seeds (columns) at every count of sequences that all of them have.
-
-    A diverged run counts as infinite from its last finite validation on. Only where no run is
-    finished are the unfinished ones taken.
-    """
-    finished = runs.loc[runs["status"] != "unfinished", "seed"]
-    chosen = [seed for seed in seeds.columns if seed in set(finished)] or list(seeds.columns)
-    seeds = seeds[chosen].copy()
-    diverged = set(runs.loc[runs["status"] == "diverged", "seed"])
-    for seed in sorted(diverged):
-        last = seeds[seed].last_valid_index() if seed in seeds else None
-        after = seeds.index > (-math.inf if last is None else last)
-        seeds.loc[after, seed] = math.inf
-    whole = seeds.dropna()
-    return pd.Series(np.median(whole.to_numpy(), axis=1) if len(whole) else [], index=whole.index)
-
-
-def _mark_ends(ax: Axes, seeds: pd.DataFrame, runs: pd.DataFrame, colour: str) -> None:
+def _mark_ends(ax: Axes, curve: EntryCurve, colour: str) -> None:
     """A cross where a diverged seed's curve ends, an open circle where an unfinished one does."""
+    seeds, runs = curve.seeds, curve.runs
     for status, mark in (("diverged", "x"), ("unfinished", "o")):
         for seed in runs.loc[runs["status"] == status, "seed"]:
-            line = seeds[seed].dropna() if seed in seeds else seeds.iloc[:0, :0]
+            line = seeds[seed][np.isfinite(seeds[seed])] if seed in seeds else seeds.iloc[:0, :0]
             if len(line):
                 end = (line.index[-1:], line.iloc[-1:])
                 look: dict[str, Any] = {
@@ -99,14 +87,6 @@ def _settled(curves: pd.DataFrame, optimum: float) -> list[float]:
     """The losses an axis must show: all of them, or on a linear axis those after the first fall."""
     late = curves["sequences"] > 0.1 * curves["sequences"].max()
     return list(curves["val_loss_bits"] if optimum <= 1e-6 else curves.loc[late, "val_loss_bits"])
-
-
-def optimum_of(results: Results, task: str, metric: str) -> float:
-    """The highest score of the best possible predictor at any point; 0 where nothing tells it."""
-    table = results.lengths
-    chosen = (table["task"] == task) & (table["metric"] == metric) & (table["weights"] == "optimum")
-    values = table.loc[chosen, "value"].dropna()
-    return float(values.max()) if len(values) else 0.0
 
 
 def generalization(results: Results, task: str, styles: Styles) -> Figure:
@@ -128,34 +108,28 @@ def _points_panel(ax: Axes, results: Results, task: str, metric: str, styles: St
     best = table[table["weights"] == "best"]
     places = _places(ax, results, task, table)
     scores = point_scores(results, task, metric)
-    series = [name for name in dict.fromkeys(scores["series"]) if name not in REFERENCES]
-    for index, name in enumerate(series):
-        rows = best[best["series"] == name]
-        entry = rows["entry"].iloc[0] if len(rows) else name
-        look, resized = styles[entry], name != entry
-        shift = 0.0 if places.numeric else 0.5 * ((index + 0.5) / len(series) - 0.5)
+    entries = list(dict.fromkeys(scores["entry"]))
+    for index, entry in enumerate(entries):
+        rows, look = best[best["entry"] == entry], styles[entry]
+        shift = 0.0 if places.numeric else 0.5 * ((index + 0.5) / len(entries) - 0.5)
         at = rows["point"].map(places.x) + shift
         ax.plot(at, finite(rows["value"]), look["marker"], color=look["color"], ms=3, alpha=0.45)
-        line = scores[scores["series"] == name]
+        line = scores[scores["entry"] == entry]
         line = line.assign(x=line["point"].map(places.x) + shift).sort_values("x")
-        style: dict[str, Any] = {
-            **look,
-            "linestyle": look["linestyle"] if places.numeric else "none",
-        }
-        fill: dict[str, Any] = {"markerfacecolor": "white"} if resized else {}
-        width = MEDIAN["linewidth"] / 2 if resized else MEDIAN["linewidth"]
-        ax.plot(
-            line["x"], finite(line["median"]), **style, **fill, linewidth=width, ms=7, label=name
-        )
-    optimum = optimum_of(results, task, metric)
-    chance = table.loc[table["weights"] == "chance", "value"]
-    marks = [m for m in published(results, task) if m.metric == metric and m.point in places.x]
+        style = {**look, **MEDIAN, "linestyle": look["linestyle"] if places.numeric else "none"}
+        ax.plot(line["x"], finite(line["median"]), **style, ms=7, label=entry)
+    references = at_points(results, task, metric)
+    optimum = highest_optimum(references)
+    marks = published(results, task) if metric == "loss_bits" else []
+    marks = [mark for mark in marks if mark.point in places.x]
     seen = [*best["value"], *(mark.value for mark in marks)]
-    loss_axis(ax, optimum, [*seen, *(chance if optimum <= 1e-6 else [])])
-    for name in REFERENCES:
-        _reference(ax, scores[scores["series"] == name], places, name)
+    shown = [r for r in references if r.kind == "optimum" or optimum <= 1e-6]
+    loss_axis(ax, optimum, [*seen, *(value for r in shown for value in r.values)])
+    for reference in references:
+        _reference(ax, reference, places, reference_colour(reference, styles))
     for mark in marks:
-        _hollow(ax, mark, _colour(results, mark.model, styles), x=places.x[mark.point])
+        colour = _colour(results, task, mark.model, styles)
+        _hollow(ax, mark, colour, f"published: {mark.model}", x=places.x[mark.point])
 
 
 @dataclass(frozen=True)
@@ -196,23 +170,19 @@ def _places(ax: Axes, results: Results, task: str, table: pd.DataFrame) -> _Plac
     return _Places(False, {str(point): float(i) for i, point in enumerate(points["point"])})
 
 
-def _trained_on(results: Results, task: str) -> dict[str, tuple[float, float]]:
+def _trained_on(results: Results, task: str) -> dict[str, list[int]]:
     """The axes' ranges in training; empty where the entries' differ or are not known."""
     ids = results.runs.loc[results.runs["task"] == task, "config_id"]
-    found = [results.configs[key].get("train", {}).get("vary") for key in dict.fromkeys(ids)]
-    first = found[0] if found else None
-    if not isinstance(first, dict) or any(vary != first for vary in found):
-        return {}
-    pairs = {axis: tuple(pair) for axis, pair in first.items() if isinstance(pair, list)}
-    return {axis: (pair[0], pair[1]) for axis, pair in pairs.items() if len(pair) == 2}
+    found = [results.examples[key].train.vary for key in dict.fromkeys(ids)]
+    return found[0] if all(vary == found[0] for vary in found) else {}
 
 
-def _reference(ax: Axes, scores: pd.DataFrame, places: _Places, name: str) -> None:
+def _reference(ax: Axes, reference: Reference, places: _Places, colour: str) -> None:
     """A reference predictor's scores: a line over the numbers, or a dash over each category."""
-    look = {"color": GREY, "linestyle": LEVELS[name], "label": name}
-    x, y = finite(scores["point"].map(places.x)), finite(scores["median"])
+    look = {"color": colour, "linestyle": LEVELS[reference.kind], "label": reference.label}
+    x, y = finite(reference.values.index.map(places.x)), finite(reference.values)
     if len(y) and np.nanmin(y) > ax.get_ylim()[1]:
-        level(ax, name, float(np.nanmin(y)))
+        level(ax, reference, float(np.nanmin(y)), colour)
     elif places.numeric and len(x):
         order = np.argsort(x)
         ax.plot(x[order], y[order], linewidth=1.2, **look)
@@ -220,19 +190,22 @@ def _reference(ax: Axes, scores: pd.DataFrame, places: _Places, name: str) -> No
         ax.hlines(y, x - 0.4, x + 0.4, linewidth=1.6, **look)
 
 
-def _colour(results: Results, model: str, styles: Styles) -> str:
-    """The colour of the first entry of `model`, tags and numbers aside; grey without one."""
-    runs = results.runs[results.runs["model"].str.partition("@")[0] == model]
-    return styles[runs["entry"].iloc[0]]["color"] if len(runs) else GREY
+def _colour(results: Results, task: str, model: str, styles: Styles) -> str:
+    """The colour of the first entry of `model` in `task`, or in another; grey without one."""
+    runs = results.runs
+    entries = entries_of(runs[runs["task"] == task], model) or entries_of(runs, model)
+    return styles[entries[0]]["color"] if entries else GREY
 
 
-def _hollow(ax: Axes, mark: Published, colour: str, x: float, transform: Any = None) -> None:
+def _hollow(
+    ax: Axes, mark: Published, colour: str, label: str, x: float, at: Transform | None = None
+) -> None:
     """A published figure: a hollow diamond in the colour of our entry of that model."""
     ax.scatter(
         [x],
         [mark.value],
-        transform=transform or ax.transData,
-        label=f"published: {mark.model}",
+        transform=at or ax.transData,
+        label=label,
         clip_on=False,
         zorder=5,
         facecolors="none",

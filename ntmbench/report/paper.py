@@ -3,90 +3,101 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
-from ntmbench.report.tables import NONE, number_text, point_scores, spread
+import pandas as pd
+
+from ntmbench.report.curves import EntryCurve, entry_curves
+from ntmbench.report.tables import DIVERGED, NONE, finished, number_text, point_scores, spread
 from ntmbench.results import Results
+
+HEADER = ["model", "where", "trained for, sequences", "published, bits", "entry", "ours, bits"]
 
 
 @dataclass(frozen=True)
 class Published:
-    """One published figure: `point` is `length=120`, or empty for the training distribution."""
+    """A published loss, in bits a sequence.
 
-    metric: str
+    at: the point it was measured at; empty for the training distribution.
+    sequences: how long that model was trained, None where the source does not say.
+    """
+
     model: str
-    at: tuple[tuple[str, float], ...]
+    at: tuple[tuple[str, int], ...]
     value: float
+    sequences: int | None
     source: str
 
     @property
     def point(self) -> str:
-        return ",".join(f"{axis}={value:g}" for axis, value in self.at)
+        return ",".join(f"{axis}={value}" for axis, value in self.at)
 
 
 def published(results: Results, task: str) -> list[Published]:
-    """Every published figure in the configurations of `task`, each once.
-
-    The section `paper` holds a list of tables for a metric: `model`, `value`, `source`, and
-    `at` for a point of the evaluation.
-    """
+    """Every published figure in the configurations of `task`, each once."""
     runs = results.runs[results.runs["task"] == task]
     axes = results.axes.get(task, ())
     found: dict[Published, None] = {}
     for config_id in dict.fromkeys(runs["config_id"]):
-        for metric, row in _rows(results.configs[config_id].get("paper")):
-            at = row.get("at") or {}
-            found[
-                Published(
-                    metric=metric,
-                    model=str(row.get("model", "")),
-                    at=tuple(sorted(at.items(), key=lambda item: _place(axes, item[0]))),
-                    value=float(row["value"]),
-                    source=str(row.get("source", "")),
-                )
-            ] = None
-    return list(found)
-
-
-def _rows(paper: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The (metric, table) pairs of a section `paper`, leaving alone whatever else it says."""
-    for metric, tables in (paper if isinstance(paper, dict) else {}).items():
-        for row in tables if isinstance(tables, list) else []:
-            at = row.get("at") or {} if isinstance(row, dict) else None
-            if isinstance(at, dict) and _numbers([row.get("value"), *at.values()]):
-                yield metric, row
-
-
-def _numbers(values: list[Any]) -> bool:
-    return all(isinstance(value, int | float) for value in values)
+        for figure in results.examples[config_id].paper.loss_bits:
+            at = sorted(figure.at.items(), key=lambda item: _place(axes, item[0]))
+            given = (figure.value, figure.sequences, figure.source)
+            found[Published(figure.model, tuple(at), *given)] = None
+    dated = {(f.model, f.at, f.value) for f in found if f.sequences is not None}
+    # A run of before its task file said how long repeats a figure without saying it.
+    return [f for f in found if f.sequences is not None or (f.model, f.at, f.value) not in dated]
 
 
 def _place(axes: tuple[str, ...], axis: str) -> tuple[int, str]:
     return (axes.index(axis) if axis in axes else len(axes), axis)
 
 
+def entries_of(runs: pd.DataFrame, model: str) -> list[str]:
+    """The entries that are of `model`, whatever their tag, smoke runs aside."""
+    own = (runs["model"].str.partition("@")[0] == model) & (runs["profile"] != "smoke")
+    return list(dict.fromkeys(runs.loc[own, "entry"]))
+
+
+def beyond_curves(results: Results, task: str, figure: Published) -> bool:
+    """Whether the figure's model was trained for longer than any curve of `task` goes."""
+    drawn = results.curves.loc[results.curves["task"] == task, "sequences"].max()
+    return figure.sequences is not None and not figure.sequences <= drawn
+
+
 def paper_rows(results: Results, task: str) -> list[list[str]]:
-    """The published figures as rows of text, header first, with each entry's median beside them."""
+    """A row for each published figure and entry of its model, or one without; header first."""
     runs = results.runs[results.runs["task"] == task]
-    entries = list(dict.fromkeys(runs["entry"]))
-    rows = [["published for", "where", "metric", "published", *entries, "source"]]
+    curves = entry_curves(results, task)
+    scores = {
+        (row["entry"], row["point"]): number_text(row["median"], row["why"])
+        for row in point_scores(results, task, "loss_bits").to_dict("records")
+    }
+    rows = [[*HEADER, "source"]]
     for figure in published(results, task):
-        if figure.at:
-            scores = point_scores(results, task, figure.metric)
-            at_point = scores[scores["point"] == figure.point].set_index("series")["median"]
-            ours = [at_point.get(entry, math.nan) for entry in entries]
-        elif figure.metric == "loss_bits":
-            ours = [_best_median(runs[runs["entry"] == entry]) for entry in entries]
-        else:
-            ours = [math.nan] * len(entries)
+        trained = "not said" if figure.sequences is None else number_text(figure.sequences)
+        if not figure.at and beyond_curves(results, task, figure):
+            trained += " (beyond our curves)"
         where = figure.point or "training distribution"
-        texts = [number_text(float(value)) for value in (figure.value, *ours)]
-        rows.append([figure.model or NONE, where, figure.metric, *texts, figure.source])
+        start = [figure.model, where, trained, number_text(figure.value)]
+        for entry in entries_of(runs, figure.model) or [NONE]:
+            if entry == NONE:
+                ours = NONE
+            elif figure.at:
+                ours = scores.get((entry, figure.point), NONE)
+            else:
+                ours = _on_training(curves[entry], figure.sequences)
+            rows.append([*start, entry, ours, figure.source])
     return rows
 
 
-def _best_median(runs: Any) -> float:
-    finished = runs[runs["status"] != "unfinished"]
-    return spread(finished["best_val_loss_bits"], len(finished))[0]
+def _on_training(curve: EntryCurve, sequences: int | None) -> str:
+    """The median after `sequences`, or at each run's last validation where that is not known."""
+    ended = finished(curve.runs)
+    if sequences is None:
+        last = ended["last_val_loss_bits"].where(ended["status"] != "diverged")
+        value = spread(last, len(ended))[0]
+    else:
+        value = curve.after(sequences)
+    if math.isinf(value) and (ended["status"] == "diverged").any():
+        return DIVERGED
+    return number_text(value)

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
 from ntmbench.folder import atomic_path
+from ntmbench.report.references import Reference
 
 # Okabe and Ito 2008, "Color Universal Design", without the yellow, which fades on white.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00", "#56B4E9")
@@ -108,20 +109,25 @@ def loss_axis(ax: Axes, optimum: float, values: Iterable[float]) -> None:
     ax.set_ylim(min(-0.02, *seen), max(*seen, 1.0) * 2)
 
 
-def level(ax: Axes, name: str, value: float) -> None:
+def level(ax: Axes, reference: Reference, value: float, colour: str) -> None:
     """A labelled horizontal line at a reference level, or a note at the edge where it is out."""
-    high = ax.get_ylim()[1]
-    text = f"{name} {value:,.4g}"
+    high, name = ax.get_ylim()[1], reference.kind
+    text = f"{reference.label} {value:,.4g}"
     # Curves begin high and end low: the labels stand in the other corners.
     side, x = ("left", 0.01) if name == "optimum" else ("right", 0.99)
     box = {"facecolor": "white", "edgecolor": "none", "alpha": 0.8, "pad": 0.8}
-    look: dict[str, Any] = {"color": GREY, "fontsize": 8, "ha": side, "bbox": box}
+    look: dict[str, Any] = {"color": colour, "fontsize": 8, "ha": side, "bbox": box}
     if value > high:
         ax.annotate(f"{text} ↑", (x, 0.985), xycoords="axes fraction", va="top", **look)
         return
-    ax.axhline(value, color=GREY, linestyle=LEVELS[name], linewidth=1.2)
+    ax.axhline(value, color=colour, linestyle=LEVELS[name], linewidth=1.2)
     place: dict[str, Any] = {"xytext": (0, 3), "textcoords": "offset points", "va": "bottom"}
     ax.annotate(text, (x, value), xycoords=("axes fraction", "data"), **place, **look)
+
+
+def reference_colour(reference: Reference, styles: Styles) -> str:
+    """Grey for a reference that all entries share, else the colour of the first that has it."""
+    return GREY if reference.shared else styles[reference.entries[0]]["color"]
 
 
 def finite(values: Iterable[float]) -> np.ndarray:
