@@ -74,7 +74,8 @@ def legend(figure: Figure, axes: Iterable[Axes]) -> None:
         for handle, label in zip(*ax.get_legend_handles_labels(), strict=True):
             handles.setdefault(label, handle)
     if handles:
-        columns = min(len(handles), 4)
+        entry_inches = 0.75 + 0.07 * max(map(len, handles))  # the line and the gap, then letters
+        columns = max(1, min(len(handles), 4, int(figure.get_figwidth() / entry_inches)))
         figure.legend(
             handles.values(),
             handles.keys(),
