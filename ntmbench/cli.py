@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ from ntmbench.errors import UserError
 from ntmbench.folder import RunFolder, json_ready
 from ntmbench.models import ALIASES, known_models
 from ntmbench.options import parse_point, parse_seeds
-from ntmbench.tasks import STANDARD, check_point, declared_task, load_task, task_names
+from ntmbench.tasks import STANDARD, declared_task, load_task, task_names
 from ntmbench.terminal import say
 
 
@@ -218,34 +217,17 @@ def eval_(
     parsed = [parse_point(text) for text in points]
 
     from ntmbench.cells import title
-    from ntmbench.evaluate import evaluate_point
-    from ntmbench.machine import pin_threads
     from ntmbench.saved import load_run
     from ntmbench.show import points_table
 
     result = load_run(run)
-    axes = result.generator.axes
-    for point in parsed:
-        check_point(point, axes, "--at")
-    stored = result.config.evaluate
-    evaluate = dataclasses.replace(
-        stored, points=parsed or stored.points, sequences=sequences or stored.sequences
-    )
-    pin_threads()
-    models = {weights: result.model(weights)}
-    rows = []
-    for point in evaluate.points:
-        scores = evaluate_point(
-            result.generator, point, evaluate, models, result.device, memory_rows
-        )
-        rows += scores.lengths
+    rows = result.score(parsed, weights=weights, sequences=sequences, memory_rows=memory_rows)
     if as_json:
         click.echo(json.dumps(json_ready(rows), indent=2, allow_nan=False))
         return
-    click.echo(
-        f"{title(result.config)}, {weights} weights, {evaluate.sequences:,} sequences a point"
-    )
-    click.echo(points_table(rows, axes, weights))
+    count = f"{rows[0]['sequences']:,} sequences a point"
+    click.echo(f"{title(result.config)}, {weights} weights, {count}")
+    click.echo(points_table(rows, result.generator.axes, weights))
 
 
 @main.command()

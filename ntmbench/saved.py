@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from ntmbench.config import RunConfig
+from ntmbench.config import Point, RunConfig
 from ntmbench.errors import UserError, unknown
+from ntmbench.evaluate import evaluate_point
 from ntmbench.folder import LENGTHS_COLUMNS, WEIGHTS, RunFolder, read_rows
-from ntmbench.machine import choose_device
+from ntmbench.machine import choose_device, pin_threads
 from ntmbench.resolve import generator_of, model_of
+from ntmbench.tasks import check_point
 from ntmbench.weights import load_weights, read_weights
 
 
@@ -71,6 +75,42 @@ class Run:
         model = model_of(self.config)
         load_weights(self._weights_file(weights), model)
         return model.to(self.device)
+
+    def score(
+        self,
+        points: Sequence[Point] = (),
+        *,
+        weights: str = "best",
+        sequences: int | None = None,
+        memory_rows: int | None = None,
+    ) -> list[dict[str, Any]]:
+        """The run scored again: rows as in lengths.csv, those of chance and optimum with them.
+
+        Args:
+            points: where; the stored points if there are none here.
+            weights: "best" or "last".
+            sequences: at each point, if not as many as stored.
+            memory_rows: of the memory, if not as many as trained with.
+
+        With no arguments it gives the stored scores, to the last digit.
+
+        Raises:
+            UserError: a point that the task lacks, weights that are missing or corrupted, or memory
+                rows for a model that has none.
+        """
+        generator, stored = self.generator, self.config.evaluate
+        for point in points:
+            check_point(point, generator.axes, "--at")
+        evaluate = dataclasses.replace(
+            stored, points=list(points) or stored.points, sequences=sequences or stored.sequences
+        )
+        pin_threads()
+        models = {weights: self.model(weights)}
+        scored = (
+            evaluate_point(generator, point, evaluate, models, self.device, memory_rows)
+            for point in evaluate.points
+        )
+        return [row for scores in scored for row in scores.lengths]
 
     @property
     def device(self) -> str:

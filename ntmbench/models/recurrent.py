@@ -47,6 +47,13 @@ class Layer(nn.Module):
         self.bias_G = nn.Parameter(torch.zeros(rows))
 
 
+def make_layers(input_size: int, hidden_size: int, layers: int, gates: int) -> nn.ModuleList:
+    """The layers of a stack: the first is fed the input, the others the layer below as well."""
+    require_positive(hidden_size=hidden_size, layers=layers)
+    fed = [input_size, *[input_size + hidden_size] * (layers - 1)]
+    return nn.ModuleList(Layer(size, hidden_size, gates) for size in fed)
+
+
 class LSTMState(NamedTuple):
     """One tensor a layer, shape (B, H) each."""
 
@@ -59,12 +66,8 @@ class LSTMStack(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, layers: int) -> None:
         super().__init__()
-        require_positive(hidden_size=hidden_size, layers=layers)
+        self.layers = make_layers(input_size, hidden_size, layers, gates=4)
         self.output_size = layers * hidden_size
-        self.layers = nn.ModuleList(
-            Layer(input_size + (hidden_size if below else 0), hidden_size, gates=4)
-            for below in range(layers)
-        )
         for layer in self.layers:
             nn.init.ones_(cast(Layer, layer).bias_G[hidden_size : 2 * hidden_size])
         self.initial_hidden = nn.Parameter(torch.zeros(layers, hidden_size))
@@ -113,12 +116,8 @@ class GRUStack(nn.Module):
 
     def __init__(self, input_size: int, hidden_size: int, layers: int) -> None:
         super().__init__()
-        require_positive(hidden_size=hidden_size, layers=layers)
+        self.layers = make_layers(input_size, hidden_size, layers, gates=3)
         self.output_size = layers * hidden_size
-        self.layers = nn.ModuleList(
-            Layer(input_size + (hidden_size if below else 0), hidden_size, gates=3)
-            for below in range(layers)
-        )
         self.initial_hidden = nn.Parameter(torch.zeros(layers, hidden_size))
 
     def initial_state(self, batch_size: int) -> GRUState:
