@@ -18,6 +18,7 @@ from ntmbench.machine import choose_device
 from ntmbench.run import check_same, execute, folder_of, seconds_to_train
 from ntmbench.saved import Run, load_run
 from ntmbench.show import points_table, run_summary
+from ntmbench.tasks import STANDARD
 from ntmbench.terminal import Progress, duration, say
 
 INTERRUPTED = 130
@@ -75,6 +76,12 @@ def title(config: RunConfig) -> str:
     return f"{config.task.name} / {config.label} / seed {config.seed}"
 
 
+def heading(config: RunConfig) -> str:
+    """The title over results: it says so if the profile is not the standard one."""
+    profile = "" if config.profile == STANDARD else f" ({config.profile} profile)"
+    return f"{title(config)}{profile}"
+
+
 def _do(folder: RunFolder, config: RunConfig, interrupt: Interrupt, overwrite: bool) -> Run:
     """The run in `folder`, executed if it is not complete."""
     if folder.complete and not overwrite:
@@ -111,10 +118,9 @@ def _say_estimate(cells: dict[RunFolder, RunConfig], overwrite: bool) -> None:
 
 
 def _print_run(result: Run) -> None:
-    profile = "" if result.config.profile == "standard" else f" ({result.config.profile} profile)"
     weights = "best" if result.summary["best"] else "last"
     scores = points_table(result.lengths, result.generator.axes, weights)
-    click.echo(f"{title(result.config)}{profile}")
+    click.echo(heading(result.config))
     click.echo(run_summary(result.summary, str(result.folder.path)))
     click.echo(f"{scores}\n")
 

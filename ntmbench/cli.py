@@ -216,7 +216,7 @@ def eval_(
     """
     parsed = [parse_point(text) for text in points]
 
-    from ntmbench.cells import title
+    from ntmbench.cells import heading
     from ntmbench.saved import load_run
     from ntmbench.show import points_table
 
@@ -226,7 +226,7 @@ def eval_(
         click.echo(json.dumps(json_ready(rows), indent=2, allow_nan=False))
         return
     count = f"{rows[0]['sequences']:,} sequences a point"
-    click.echo(f"{title(result.config)}, {weights} weights, {count}")
+    click.echo(f"{heading(result.config)}, {weights} weights, {count}")
     click.echo(points_table(rows, result.generator.axes, weights))
 
 
@@ -247,6 +247,7 @@ def compare(run_a: Path, run_b: Path, weights: str, as_json: bool) -> None:
     \b
     ntmbench compare results/copy/lstm/seed0 results/copy/ntm/seed0
     """
+    from ntmbench.cells import heading
     from ntmbench.compare import compare_runs, configuration_difference
     from ntmbench.machine import pin_threads
     from ntmbench.saved import load_run
@@ -259,7 +260,7 @@ def compare(run_a: Path, run_b: Path, weights: str, as_json: bool) -> None:
         content = {"configuration": [{"key": k, "a": x, "b": y} for k, x, y in changed]}
         click.echo(json.dumps(json_ready(content | {"points": rows}), indent=2, allow_nan=False))
         return
-    click.echo(f"A: {run_a}\nB: {run_b}\nconfiguration:")
+    click.echo(f"A: {run_a}: {heading(a.config)}\nB: {run_b}: {heading(b.config)}\nconfiguration:")
     for key, left, right in changed:
         click.echo(f"  {key}: {left!r} -> {right!r}")
     if not changed:

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ntmbench.config import RunConfig
+from ntmbench.config import RunConfig, identity
 from ntmbench.evaluate import (
     draw_vary,
     metrics_of,
@@ -129,7 +129,12 @@ class Trainer:
             "torch_rng": torch.get_rng_state(),
             "cuda_rng": torch.cuda.get_rng_state() if cuda else None,
             "progress": dataclasses.asdict(self.progress),
+            "run": self._run(),
         }
+
+    def _run(self) -> dict[str, Any]:
+        """What a state must have in common with the run that loads it."""
+        return {"seed": self.config.seed, "identity": identity(self.config.to_dict())}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go back to a state that `state_dict` gave.
@@ -137,6 +142,8 @@ class Trainer:
         Raises:
             KeyError, TypeError, ValueError, RuntimeError: it is no such state, or another model's.
         """
+        if state["run"] != self._run():
+            raise ValueError("it is of another configuration or seed")
         state = copy.deepcopy(state)  # training changes what is loaded in place
         if state["best_weights"] is not None:
             self.model.load_state_dict(state["best_weights"])  # only to see that they fit

@@ -47,18 +47,8 @@ ONLY: dict[str, set[str]] = {
 
 HEAVY = {"torch", "pandas", "matplotlib", "scipy"}
 LIGHT = (
-    *(
-        "errors",
-        "plugins",
-        "config",
-        "folder",
-        "options",
-        "tasks",
-        "streams",
-        "terminal",
-        "interrupt",
-    ),
-    *("cli", "generators", "options"),
+    *("errors", "plugins", "config", "folder", "options", "tasks", "streams", "terminal"),
+    *("interrupt", "cli", "generators"),
 )
 WITHOUT = {name: HEAVY for name in LIGHT} | {name: {"torch"} for name in ("report", "results")}
 WITHOUT["stats"] = {"torch", "pandas", "matplotlib"}

@@ -247,8 +247,8 @@ BREAKS = {
             "\n".join(line.partition(",")[2] for line in run.lengths_file.read_text().split("\n"))
         )
     ),
-    "lengths.csv is corrupted: no axis can be called seed": lambda run: (
-        run.lengths_file.write_text(run.lengths_file.read_text().replace("length,", "seed,", 1))
+    "lengths.csv is corrupted: no axis can be called seed": lambda run: run.lengths_file.write_text(
+        run.lengths_file.read_text().replace("length,", "seed,", 1)
     ),
     "lengths.csv is corrupted: it has the columns ''": lambda run: run.lengths_file.write_text(""),
 }

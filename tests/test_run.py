@@ -98,6 +98,21 @@ def test_a_run_without_a_checkpoint_begins_again(tmp_path):
     assert len(folder.curve_file.read_text().splitlines()) == 4
 
 
+def test_a_checkpoint_of_another_run_is_refused(tmp_path):
+    """It has the same shapes, and would go on as if nothing were amiss."""
+    folders = []
+    for seed in (0, 1):
+        config = tiny(seed=seed)
+        folders.append(folder_of(tmp_path, config))
+        events = execute(folders[-1], config, Interrupt())
+        while not folders[-1].checkpoint_file.exists():
+            next(events)
+        events.close()
+    folders[0].checkpoint_file.write_bytes(folders[1].checkpoint_file.read_bytes())
+    with pytest.raises(UserError, match="another configuration or seed"):
+        list(execute(folders[0], tiny(seed=0), Interrupt()))
+
+
 def test_files_that_a_crash_left_are_removed(tmp_path):
     folder = folder_of(tmp_path, tiny())
     folder.path.mkdir(parents=True)
