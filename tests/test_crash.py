@@ -235,6 +235,7 @@ def test_an_interrupt_before_the_first_update(tmp_path) -> None:
     """Ctrl-C while the program is still getting ready leaves nothing half-made."""
     code = (
         "import os, signal, sys\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored in background jobs\n"
         "import ntmbench.run as run\n"
         "def slow(config):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
