@@ -64,8 +64,12 @@ def run_cells(cells: dict[RunFolder, RunConfig], *, overwrite: bool, as_json: bo
     try:
         with listening() as interrupt:
             for folder, config in cells.items():
+                skipped = folder.complete and not overwrite
                 result = _do(folder, config, interrupt, overwrite)
-                shown.append(_run_json(result)) if as_json else _print_run(result)
+                if as_json:
+                    shown.append(_run_json(result))
+                elif len(cells) == 1 or not skipped:  # many skipped ones are for the report
+                    _print_run(result)
     finally:
         if as_json:
             click.echo(json.dumps(json_ready(shown), indent=2, allow_nan=False))
@@ -96,6 +100,8 @@ def _do(folder: RunFolder, config: RunConfig, interrupt: Interrupt, overwrite: b
     if not folder.complete:
         say(f"stopped and saved; continue with: ntmbench resume {folder.path}")
         raise click.exceptions.Exit(INTERRUPTED)
+    if interrupt.asked:
+        say(f"{title(config)}: was complete before it could stop")
     return load_run(folder.path)
 
 

@@ -262,7 +262,10 @@ class RunFolder:
             UserError: the folder is no run, or the file is corrupted or of a newer schema.
         """
         if not self.exists:
-            raise UserError(f"{self.path} is not a run folder: it has no config.json")
+            below = [str(run.parent) for run in sorted(self.path.glob("**/seed*/config.json"))]
+            hint = f"; the runs below it are {', '.join(below[:5])}" if below else ""
+            more = f" and {len(below) - 5} more" if len(below) > 5 else ""
+            raise UserError(f"{self.path} is not a run folder: it has no config.json{hint}{more}")
         return _with_keys(_read_json(self.config_file), CONFIG_KEYS, self.config_file)
 
     def read_summary(self) -> dict[str, Any]:

@@ -67,14 +67,16 @@ class Run:
         return self.folder.weights_file(which)
 
     def model(self, weights: str = "best") -> nn.Module:
-        """The trained model, "best" or "last" weights, on the run's device if it is here.
+        """The trained model in evaluation mode, "best" or "last" weights, on the run's device.
+
+        Where that device is not here it is on the CPU.
 
         Raises:
             UserError: the weights are missing, corrupted or of another model.
         """
         model = model_of(self.config)
         load_weights(self._weights_file(weights), model)
-        return model.to(self.device)
+        return model.to(self.device).eval()
 
     def score(
         self,

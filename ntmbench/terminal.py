@@ -14,7 +14,9 @@ if TYPE_CHECKING:
     from ntmbench.run import Event
 
 HEARTBEAT = 60.0
-"""Seconds between plain lines where there is no terminal."""
+"""Seconds between lines where there is no terminal, if nothing else is to be said."""
+FIRST_HEARTBEAT = 10.0
+"""Seconds to the first of them."""
 
 
 def say(text: str) -> None:
@@ -38,20 +40,25 @@ def duration(seconds: float) -> str:
 
 
 class Progress:
-    """The progress of one run, shown from its events; a context manager, so the live line goes."""
+    """The progress of one run, shown from its events; a context manager, so the live line goes.
+
+    Validations are lines that stay; between them a terminal has a live line, anything else a line
+    now and then.
+    """
 
     def __init__(self, title: str, budget: int) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, TextColumn
+        from rich.progress import BarColumn
         from rich.progress import Progress as Bar
 
         self.title, self.budget = title, budget
         console = Console(stderr=True)
         self.live = console.is_terminal
-        columns = (TextColumn("{task.description}"), BarColumn(bar_width=20), "{task.fields[text]}")
+        columns = (BarColumn(bar_width=12), "{task.fields[text]}")
         self.bar = Bar(*columns, console=console, transient=True, disable=not self.live)
-        self.task = self.bar.add_task(title, total=budget, text="")
-        self.started = self.shown = time.monotonic()
+        self.task = self.bar.add_task("", total=budget, text="")
+        self.started = time.monotonic()
+        self.due = self.started + FIRST_HEARTBEAT
         self.first: int | None = None
         self.bits = math.nan
         self.points = 0
@@ -70,9 +77,9 @@ class Progress:
 
         if isinstance(event, Resumed):
             where = f"resumed after {event.sequences:,} sequences"
-            say(f"{self.title}: {where if event.sequences else 'no checkpoint yet: begins again'}")
+            self._line(where if event.sequences else "no checkpoint yet: begins again")
             if event.warning:
-                say(f"{self.title}: may differ in the last digits: changed {event.warning}")
+                self._line(f"may differ in the last digits: changed {event.warning}")
         elif isinstance(event, Update | CurvePoint):
             self.first = event.sequences if self.first is None else self.first
             if math.isfinite(event.loss_bits):
@@ -80,24 +87,32 @@ class Progress:
                 self.bits = new if math.isnan(self.bits) else 0.98 * self.bits + 0.02 * new
             text = self._training(event.sequences)
             if isinstance(event, CurvePoint):
-                text += f"; validation {event.val_loss_bits:.3f} bits, {event.val_exact:.1%} exact"
-            self._tell(event.sequences, text, now=isinstance(event, CurvePoint))
+                scores = f"validation {event.val_loss_bits:.3f} bits, {event.val_exact:.1%} exact"
+                self._line(f"{text}; {scores}")
+            self._between(event.sequences, text)
         else:
             self.points += 1
-            self._tell(self.budget, f"evaluating: {self.points} points done", now=False)
+            self._between(self.budget, f"testing on longer sequences: {self.points} points done")
 
     def _training(self, sequences: int) -> str:
         done = sequences - (self.first or 0)
         speed = done / max(time.monotonic() - self.started, 1e-9)
         left = duration((self.budget - sequences) / speed) if done else "?"
         return (
-            f"{sequences:,} of {self.budget:,} sequences; training {self.bits:.2f} bits; "
-            f"{speed:.1f} sequences/s; {left} left"
+            f"{sequences:,} of {self.budget:,}, {self.bits:.2f} bits, {speed:.1f} a second, "
+            f"{left} left"
         )
 
-    def _tell(self, completed: int, text: str, now: bool) -> None:
-        """Redraw the live line; where there is none, print if it is due or `now`."""
+    def _between(self, completed: int, text: str) -> None:
+        """Redraw the live line; where there is none, print a line if one is due."""
         self.bar.update(self.task, completed=completed, text=text)
-        if not self.live and (now or time.monotonic() - self.shown >= HEARTBEAT):
-            self.shown = time.monotonic()
+        if not self.live and time.monotonic() >= self.due:
+            self._line(text)
+
+    def _line(self, text: str) -> None:
+        """A line that stays, above the live one."""
+        self.due = time.monotonic() + HEARTBEAT
+        if self.live:
+            self.bar.console.print(f"{self.title}: {text}", markup=False, highlight=False)
+        else:
             say(f"{self.title}: {text}")

@@ -30,7 +30,12 @@ def check_model(model: nn.Module, input_size: int, output_size: int, *, steps: i
     model.eval()
     generator = torch.Generator().manual_seed(0)
     inputs_BTI = torch.rand(3, steps, input_size, generator=generator)
-    logits_BTO, _ = model(inputs_BTI)
+    assert callable(getattr(model, "initial_state", None)), "the model has no initial_state()"
+    answer = model(inputs_BTI)
+    assert isinstance(answer, tuple) and len(answer) == 2, (
+        f"forward() must give (logits, state), not {type(answer).__name__}"
+    )
+    logits_BTO = answer[0]
     assert logits_BTO.shape == (3, steps, output_size), (
         f"logits must have shape (3, {steps}, {output_size}), not {tuple(logits_BTO.shape)}"
     )
@@ -47,7 +52,8 @@ def check_model(model: nn.Module, input_size: int, output_size: int, *, steps: i
     first_BTO, state = model(inputs_BTI[:, :half])
     second_BTO, _ = model(inputs_BTI[:, half:], state)
     assert same(logits_BTO, torch.cat([first_BTO, second_BTO], 1)), (
-        "two halves with the state carried must equal the whole"
+        "two halves with the state carried must equal the whole: either the state does not carry "
+        "all that the model remembers, or the model looks ahead"
     )
     swapped_BTO, _ = model(inputs_BTI.flip(0))
     assert same(logits_BTO, swapped_BTO.flip(0)), "a sequence must not see the others of its batch"

@@ -29,6 +29,7 @@ from ntmbench.report.style import (
 from ntmbench.report.tables import point_scores
 from ntmbench.results import Results
 
+PUBLISHED_MARKS = {"lstm": "s", "ntm": "D", "ntm-ff": "^"}  # the models of the paper
 MEDIAN: dict[str, Any] = {"linewidth": 2.2}
 
 
@@ -200,7 +201,7 @@ def _colour(results: Results, task: str, model: str, styles: Styles) -> str:
 def _hollow(
     ax: Axes, mark: Published, colour: str, label: str, x: float, at: Transform | None = None
 ) -> None:
-    """A published figure: a hollow diamond in the colour of our entry of that model."""
+    """A published figure: a hollow mark in the colour of our entry of that model."""
     ax.scatter(
         [x],
         [mark.value],
@@ -210,7 +211,7 @@ def _hollow(
         zorder=5,
         facecolors="none",
         edgecolors=colour,
-        marker="D",
+        marker=PUBLISHED_MARKS.get(mark.model, "D"),
         s=45,
         linewidths=1.5,
     )

@@ -34,8 +34,8 @@ class Published:
 
 
 def published(results: Results, task: str) -> list[Published]:
-    """Every published figure in the configurations of `task`, each once."""
-    runs = results.runs[results.runs["task"] == task]
+    """Every published figure in the runs of `task` but the smoke ones, each once."""
+    runs = results.runs[(results.runs["task"] == task) & (results.runs["profile"] != "smoke")]
     axes = results.axes.get(task, ())
     found: dict[Published, None] = {}
     for config_id in dict.fromkeys(runs["config_id"]):
