@@ -106,8 +106,12 @@ def make_generator(spec: str, params: dict[str, Any]) -> Any:
             raise unknown(f"key in params of generator {spec}", name, known)
     try:
         return made_by(**params)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"generator '{spec}' cannot be made with {params}: {error}") from error
+    except UserError:
+        raise
+    except Exception as error:  # whatever somebody's generator raises
+        raise UserError(
+            f"generator '{spec}' cannot be made with {params}: {type(error).__name__}: {error}"
+        ) from error
 
 
 def task_folder() -> Path:
@@ -214,19 +218,29 @@ def _check(table: dict[str, Any]) -> None:
 def check_axes(
     generator: Any, train: configs.TrainConfig, evaluate: configs.EvaluateConfig
 ) -> None:
-    """Check ranges and points against the generator, by drawing a sequence at each.
+    """Check ranges and points against the generator, by drawing two sequences at each.
 
     Raises:
-        UserError: an axis that it lacks, or a value that it refuses.
+        UserError: an axis that it lacks, a value that it refuses, or a batch of the wrong form.
     """
     import numpy as np  # here, so that listing the tasks is quick
 
-    axes = tuple(generator.axes)
-    check_point(dict.fromkeys(train.vary, 1), axes, "train.vary")
-    ends = [{axis: bounds[end] for axis, bounds in train.vary.items()} for end in (0, 1)]
-    for point in [*ends, *evaluate.points]:
-        check_point(point, axes, "evaluate.points")
-        generator.sample(np.random.default_rng(0), 1, **point)
+    from ntmbench.contract import check_form
+
+    try:
+        axes = tuple(generator.axes)
+        check_point(dict.fromkeys(train.vary, 1), axes, "train.vary")
+        ends = [{axis: bounds[end] for axis, bounds in train.vary.items()} for end in (0, 1)]
+        for point in [*ends, *evaluate.points]:
+            check_point(point, axes, "evaluate.points")
+            check_form(generator, generator.sample(np.random.default_rng(0), 2, **point), 2)
+    except (UserError, MemoryError):
+        raise
+    except Exception as error:  # whatever somebody's generator raises
+        raise UserError(
+            f"generator {type(generator).__name__} breaks its contract: "
+            f"{type(error).__name__}: {error}; see ntmbench.testing.check_task"
+        ) from error
 
 
 def check_point(point: configs.Point, axes: tuple[str, ...], where: str) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ntmbench.contract import check_form
 from ntmbench.evaluate import draw_vary
 from ntmbench.metrics import score, score_probabilities
 from ntmbench.tasks import Task, load_task
@@ -122,26 +123,13 @@ def _check_batch(generator: Any, point: dict[str, Any], batch_size: int) -> None
     assert (np.random.get_state()[1] == before).all(), (  # type: ignore[index]
         "sample() draws from numpy's global generator, not from the one given"
     )
-    steps = batch.inputs_BTI.shape[1]
-    shapes = (
-        (batch_size, steps, generator.input_size),
-        (batch_size, steps, generator.output_size),
-        (batch_size, steps),
-    )
-    for name, array, repeated, shape in zip(batch._fields, batch, again, shapes, strict=True):
-        assert array.shape == shape, f"{name} must have shape {shape}, not {array.shape}"
-        assert array.dtype == np.float32, f"{name} must be float32, not {array.dtype}"
+    check_form(generator, batch, batch_size)
+    for name, array, repeated in zip(batch._fields, batch, again, strict=True):
         assert np.array_equal(array, repeated), (
             f"{name} differs when the same stream is drawn again"
         )
-    assert np.isin(batch.targets_BTO, (0, 1)).all(), "targets must be 0 or 1"
-    assert np.isin(batch.mask_BT, (0, 1)).all(), "the mask must be 0 or 1"
-    assert (batch.mask_BT.sum(1) > 0).all(), "a sequence has no scored step"
-
     blind = batch._replace(targets_BTO=np.zeros_like(batch.targets_BTO))
     solved, chance = generator.solve(blind), generator.coin_bits(batch)
-    assert solved.shape == batch.targets_BTO.shape, "solve() must give a probability a target bit"
-    assert chance.shape == (batch_size,), "coin_bits() must give a number a sequence"
     found = score_probabilities(solved, batch.targets_BTO, batch.mask_BT)
     assert float(found.loss_bits.mean()) < float(chance.mean()), "solve() must beat chance"
 

@@ -18,6 +18,7 @@ LAYERS = (
     ("errors", "interrupt", "streams", "stats"),
     ("plugins", "config", "folder", "options"),
     ("generators", "models", "results"),
+    ("contract",),
     ("tasks",),
     ("machine", "metrics", "resolve", "optim", "report"),
     ("evaluate",),

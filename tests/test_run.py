@@ -263,3 +263,34 @@ def test_points_are_given_once():
 def test_a_seed_fits_a_table(seed):
     with pytest.raises(UserError, match="seed must be 0 to"):
         tiny(seed=seed)
+
+
+BROKEN = {
+    "sample raises": ("return 1 / 0", "ZeroDivisionError"),
+    "no batch": ("return 1, 2, 3", "must give an ntmbench.generators.Batch"),
+    "float64": ("return Batch(*(part.astype(float) for part in batch))", "must be float32"),
+    "backwards": ("return batch._replace(mask_BT=batch.mask_BT[:, ::-1])", "backwards"),
+    "no step": ("return batch._replace(mask_BT=batch.mask_BT * 0)", "no scored step"),
+    "a step short": ("return batch._replace(mask_BT=batch.mask_BT[:, 1:])", "must have shape"),
+}
+
+
+@pytest.mark.parametrize("broken", BROKEN)
+def test_a_broken_generator_is_named_before_anything_is_written(broken, tmp_path, monkeypatch):
+    line, words = BROKEN[broken]
+    name = f"broken_generator_{list(BROKEN).index(broken)}"
+    (tmp_path / f"{name}.py").write_text(
+        "from dataclasses import dataclass\n"
+        "from ntmbench.generators import Batch, Copy\n"
+        "@dataclass(frozen=True, kw_only=True)\n"
+        "class Broken(Copy):\n"
+        "    def sample(self, rng, batch_size, *, length):\n"
+        "        batch = super(Broken, self).sample(rng, batch_size, length=length)\n"
+        f"        {line}\n"
+    )
+    task = (Path(__file__).parent.parent / "tasks/copy.toml").read_text()
+    path = tmp_path / "mine.toml"
+    path.write_text(task.replace("ntmbench.generators:Copy", f"{name}:Broken"))
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(UserError, match=rf"mine\.toml: generator Broken .*{words}.*check_task"):
+        load_task(str(path))
