@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
 
 from ntmbench.config import RunConfig
+from ntmbench.engine import get_ready, why_not_fused
 from ntmbench.errors import UserError
 from ntmbench.folder import RunFolder, json_ready
 from ntmbench.interrupt import Interrupt, listening
 from ntmbench.machine import choose_device
+from ntmbench.models import ModelSpec
 from ntmbench.run import check_same, execute, folder_of, seconds_to_train
-from ntmbench.saved import Run, load_run
+from ntmbench.saved import Run, load_run, stored_config
 from ntmbench.show import points_table, run_summary
 from ntmbench.tasks import STANDARD
 from ntmbench.terminal import Progress, duration, say
@@ -26,11 +28,11 @@ INTERRUPTED = 130
 
 
 def place(
-    configs: Iterable[RunConfig], out: Path, *, overwrite: bool, keep_device: bool
+    configs: Iterable[RunConfig], out: Path, *, overwrite: bool, keep: Collection[str]
 ) -> dict[RunFolder, RunConfig]:
     """The folder of each run, after seeing that each can be done there.
 
-    With `keep_device` a run that was begun goes on where it was begun, on the CPU or on CUDA.
+    A run that was begun goes on as it was begun in what `keep` names of `config.HOW`.
 
     Raises:
         UserError: two different runs would share a folder, or a folder holds another run.
@@ -39,9 +41,8 @@ def place(
     for config in configs:
         folder = folder_of(out, config)
         if folder.exists and not overwrite:
-            if keep_device:
-                stored = folder.read_config()["config"].get("device", config.device)
-                config = dataclasses.replace(config, device=stored)
+            before = stored_config(folder)
+            config = dataclasses.replace(config, **{name: getattr(before, name) for name in keep})
             check_same(folder, config)
         if cells.get(folder, config) != config:
             raise UserError(
@@ -59,6 +60,7 @@ def run_cells(cells: dict[RunFolder, RunConfig], *, overwrite: bool, as_json: bo
     for folder, config in cells.items():
         if overwrite or not folder.complete:
             choose_device(config.device)
+            get_ready(config.engine, say)
     _say_estimate(cells, overwrite)
     shown: list[dict[str, Any]] = []
     try:
@@ -115,12 +117,21 @@ def _say_estimate(cells: dict[RunFolder, RunConfig], overwrite: bool) -> None:
         if kind not in seen:
             seconds, speed = seen[kind] = seconds_to_train(config)
             say(
-                f"{config.task.name} / {config.label}: {config.train.sequences:,} sequences at "
-                f"about {speed:.1f} a second: {duration(seconds)} of training a seed"
+                f"{config.task.name} / {config.label}: {_engine(config)}; "
+                f"{config.train.sequences:,} sequences at about {speed:,.3g} a second: "
+                f"{duration(seconds)} of training a seed"
             )
         total += seen[kind][0]
     if len(cells) > 1 and total:
         say(f"about {duration(total)} of training in all, one run after the other")
+
+
+def _engine(config: RunConfig) -> str:
+    """Which engine, and why not the fast one."""
+    model = config.model
+    spec = ModelSpec(name=model.name, target=model.target, arguments=model.arguments)
+    reason = why_not_fused(spec, config.device) or "as asked"
+    return "fused engine" if config.engine == "fused" else f"eager engine ({reason})"
 
 
 def _print_run(result: Run) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 import ntmbench
+from ntmbench.engine import ENGINES
 from ntmbench.errors import UserError
 from ntmbench.folder import RunFolder, json_ready
 from ntmbench.models import ALIASES, known_models
@@ -106,6 +107,15 @@ def list_(as_json: bool) -> None:
     help="Where to compute.",
 )  # fmt: skip
 @click.option(
+    "--engine", type=click.Choice(ENGINES), default="auto", show_default=True,
+    help="fused: compiled kernels, for built-in models on the CPU; eager: torch, for any model.",
+)  # fmt: skip
+@click.option(
+    "--threads",
+    type=click.IntRange(min=1),
+    help="Threads that a batch is split over.  [default: 1]",
+)
+@click.option(
     "--out", type=click.Path(path_type=Path, file_okay=False), default="results",
     show_default=True, help="The folder that keeps the runs.",
 )  # fmt: skip
@@ -126,6 +136,8 @@ def run(
     profile: str,
     sequences: int | None,
     device: str,
+    engine: str,
+    threads: int | None,
     out: Path,
     tag: str | None,
     overrides: tuple[str, ...],
@@ -160,14 +172,16 @@ def run(
     chosen = choose_device(device)
     configs = [
         resolve(
-            task, model, seed=number, device=chosen, tag=tag, sequences=sequences,
-            overrides=overrides,
+            task, model, seed=number, device=chosen, engine=engine, threads=threads or 1, tag=tag,
+            sequences=sequences, overrides=overrides,
         )
         for task in found
         for model in models
         for number in numbers
     ]  # fmt: skip
-    cells = place(configs, out, overwrite=overwrite, keep_device=device == "auto")
+    given = {"device": device != "auto", "engine": engine != "auto", "threads": threads is not None}
+    keep = [name for name, asked in given.items() if not asked]
+    cells = place(configs, out, overwrite=overwrite, keep=keep)
     run_cells(cells, overwrite=overwrite, as_json=as_json)
 
 
@@ -217,10 +231,12 @@ def eval_(
     parsed = [parse_point(text) for text in points]
 
     from ntmbench.cells import heading
+    from ntmbench.engine import get_ready
     from ntmbench.saved import load_run
     from ntmbench.show import points_table
 
     result = load_run(run)
+    get_ready(result.config.engine, say)
     rows = result.score(parsed, weights=weights, sequences=sequences, memory_rows=memory_rows)
     if as_json:
         click.echo(json.dumps(json_ready(rows), indent=2, allow_nan=False))
@@ -249,12 +265,15 @@ def compare(run_a: Path, run_b: Path, weights: str, as_json: bool) -> None:
     """
     from ntmbench.cells import heading
     from ntmbench.compare import compare_runs, configuration_difference
+    from ntmbench.engine import get_ready
     from ntmbench.machine import pin_threads
     from ntmbench.saved import load_run
     from ntmbench.show import comparison_table
 
     a, b = load_run(run_a), load_run(run_b)
     pin_threads()
+    for one in (a, b):
+        get_ready(one.config.engine, say)
     changed, rows = configuration_difference(a, b), compare_runs(a, b, weights)
     if as_json:
         content = {"configuration": [{"key": k, "a": x, "b": y} for k, x, y in changed]}

@@ -40,7 +40,7 @@ def compare_runs(a: Run, b: Run, weights: str = "best") -> list[dict[str, Any]]:
             )
     points = [*a.config.evaluate.points]
     points += [point for point in b.config.evaluate.points if point not in points]
-    models = [(run.model(weights), run.device) for run in (a, b)]
+    models = [(run.scorer(weights), run.device) for run in (a, b)]
     rows = []
     for point in points:
         batches = point_batches(a.generator, point, a.config.evaluate)

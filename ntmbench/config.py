@@ -227,10 +227,15 @@ class RunConfig:
     profile: str
     tag: str
     device: str
+    engine: Literal["eager", "fused"] = "eager"
+    threads: int = 1
     train: TrainConfig
     evaluate: EvaluateConfig
     solved: SolvedConfig
     paper: PaperConfig
+
+    def __post_init__(self) -> None:
+        _require("run", "threads", self.threads, "1 or more", self.threads >= 1)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -246,9 +251,12 @@ class RunConfig:
         return f"{self.model.name}@{self.tag}" if self.tag else self.model.name
 
 
+HOW = ("device", "engine", "threads")
+"""How a run is computed: it changes the last digits, and a run that was begun goes on with it."""
+
 # What cannot change a number, or is told apart by the folder a run is in.
 NOT_IDENTITY = {
-    "": ("seed", "tag", "device", "paper"),
+    "": ("seed", "tag", "paper", *HOW),
     "task": ("summary", "source"),
     "train": ("checkpoint_every",),
 }

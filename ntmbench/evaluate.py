@@ -34,9 +34,12 @@ def draw_vary(
     rng: np.random.Generator, vary: dict[str, list[int]], count: int, each: bool
 ) -> dict[str, Any]:
     """A point drawn from the ranges, both bounds included: one for all, or `count` of each axis."""
-    size = count if each else None
+    if not each:
+        return {
+            axis: int(rng.integers(low, high, endpoint=True)) for axis, (low, high) in vary.items()
+        }
     return {
-        axis: rng.integers(low, high, endpoint=True, size=size)
+        axis: rng.integers(low, high, endpoint=True, size=count)
         for axis, (low, high) in vary.items()
     }
 

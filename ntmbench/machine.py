@@ -15,9 +15,6 @@ import torch
 import ntmbench
 from ntmbench.errors import UserError
 
-THREADS = 1
-"""Threads of a run on the CPU: sums differ in their last digits between thread counts."""
-
 
 def choose_device(name: str) -> str:
     """The device that "auto", "cpu" or "cuda" means here.
@@ -32,9 +29,12 @@ def choose_device(name: str) -> str:
     return name
 
 
-def pin_threads() -> None:
-    """Compute with the fixed number of threads, so that results do not depend on the machine's."""
-    torch.set_num_threads(THREADS)
+def pin_threads(threads: int = 1) -> None:
+    """Compute with a fixed number of threads, so that results do not depend on the machine's.
+
+    Sums differ in their last digits between thread counts.
+    """
+    torch.set_num_threads(threads)
 
 
 @functools.cache

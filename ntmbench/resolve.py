@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ntmbench import config as configs
+from ntmbench.engine import choose_engine
 from ntmbench.errors import UserError
 from ntmbench.models import ModelSpec, build_model, complete_arguments, find_model
 from ntmbench.options import MOST_SEED, parse_override
@@ -23,6 +24,8 @@ def resolve(
     *,
     seed: int,
     device: str = "cpu",
+    engine: str = "auto",
+    threads: int = 1,
     tag: str = "",
     sequences: int | None = None,
     overrides: Sequence[str] = (),
@@ -58,6 +61,8 @@ def resolve(
         profile=task.profile,
         tag=tag,
         device=device,
+        engine=choose_engine(engine, complete, device),
+        threads=threads,
         train=configs.build(configs.TrainConfig, table["train"], "train"),
         evaluate=configs.build(configs.EvaluateConfig, table["evaluate"], "evaluate"),
         solved=configs.build(configs.SolvedConfig, table["solved"], "solved"),

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import filelock
 
-from ntmbench.config import RunConfig, differences, identity
+from ntmbench.config import HOW, RunConfig, differences, identity
+from ntmbench.engine import scorer_of
 from ntmbench.errors import UserError
 from ntmbench.evaluate import PointScores, evaluate_point
 from ntmbench.folder import (
@@ -67,11 +68,13 @@ def folder_of(out: Path, config: RunConfig) -> RunFolder:
 
 
 def check_same(folder: RunFolder, config: RunConfig) -> None:
-    """Raises UserError if the folder holds a run of another configuration, or on another device."""
+    """Raises UserError if the folder holds another configuration's run, or one computed otherwise."""
     stored, where = folder.read_config()["config"], f"{folder.config_file}: config"
     found = differences(identity(stored, where), identity(config.to_dict()))
-    if stored["device"] != config.device:
-        found.append(("device", stored["device"], config.device))
+    before = RunConfig.from_dict(stored, where)
+    for name in HOW:
+        if getattr(before, name) != getattr(config, name):
+            found.append((name, getattr(before, name), getattr(config, name)))
     if found:
         listed = "; ".join(f"{key} is {old!r} there, {new!r} here" for key, old, new in found)
         raise UserError(
@@ -131,7 +134,7 @@ def execute(
         UserError: the folder holds another run, is corrupted, is being written by another process
             or cannot be written. What it held before stays whole.
     """
-    pin_threads()
+    pin_threads(config.threads)
     trainer = Trainer(config)  # first: what it refuses must not cost an older run
     with _held(folder):
         if folder.exists and not overwrite:
@@ -203,12 +206,12 @@ def _train(folder: RunFolder, trainer: Trainer, interrupt: Interrupt) -> Iterato
 def _evaluate(folder: RunFolder, trainer: Trainer, interrupt: Interrupt) -> Iterator[Event]:
     """Score the best and the last weights at every point, and close the run."""
     config, progress = trainer.config, trainer.progress
-    models = {"last": trainer.model}
+    models = {"last": scorer_of(config.engine, trainer.model)}
     save_weights(folder.weights_file("last"), trainer.weights())
     if trainer.best_weights is not None:
         best = model_of(config)
         best.load_state_dict(trainer.best_weights)
-        models = {"best": best.to(config.device)} | models
+        models = {"best": scorer_of(config.engine, best.to(config.device))} | models
         save_weights(folder.weights_file("best"), trainer.best_weights)
     lengths, positions = [], []
     for point in config.evaluate.points:
@@ -240,7 +243,7 @@ def _evaluate(folder: RunFolder, trainer: Trainer, interrupt: Interrupt) -> Iter
 
 def seconds_to_train(config: RunConfig) -> tuple[float, float]:
     """An estimate of a run's training time in seconds, and of its sequences a second."""
-    pin_threads()
+    pin_threads(config.threads)
     short = dataclasses.replace(config.train, validation_sequences=1)
     taken = Trainer(dataclasses.replace(config, train=short)).seconds_an_update()
     updates = math.ceil(config.train.sequences / config.train.batch_size)

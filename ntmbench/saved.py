@@ -11,6 +11,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from ntmbench.config import Point, RunConfig
+from ntmbench.engine import scorer_of
 from ntmbench.errors import UserError, unknown
 from ntmbench.evaluate import evaluate_point
 from ntmbench.folder import LENGTHS_COLUMNS, WEIGHTS, RunFolder, read_rows
@@ -78,6 +79,10 @@ class Run:
         load_weights(self._weights_file(weights), model)
         return model.to(self.device).eval()
 
+    def scorer(self, weights: str = "best") -> nn.Module:
+        """The trained model as the run's engine scores it: see `model`."""
+        return scorer_of(self.config.engine, self.model(weights))
+
     def score(
         self,
         points: Sequence[Point] = (),
@@ -106,8 +111,8 @@ class Run:
         evaluate = dataclasses.replace(
             stored, points=list(points) or stored.points, sequences=sequences or stored.sequences
         )
-        pin_threads()
-        models = {weights: self.model(weights)}
+        pin_threads(self.config.threads)
+        models = {weights: self.scorer(weights)}
         scored = (
             evaluate_point(generator, point, evaluate, models, self.device, memory_rows)
             for point in evaluate.points

@@ -1,6 +1,6 @@
 """The training loop: a generator that yields what happened. It does not print, save or know a path.
 
-Shape suffixes: B batch, T time steps, I input channels, O output channels.
+Shape suffixes: B batch.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ntmbench.config import RunConfig, identity
+from ntmbench.engine import make_engine
 from ntmbench.evaluate import (
     draw_vary,
     metrics_of,
@@ -27,8 +28,6 @@ from ntmbench.evaluate import (
     validation_batches,
 )
 from ntmbench.folder import METRICS, CurvePoint
-from ntmbench.metrics import score
-from ntmbench.optim import clip, gradients, make_optimiser
 from ntmbench.resolve import generator_of, model_of
 from ntmbench.streams import stream, torch_seed
 
@@ -91,7 +90,7 @@ class Trainer:
         torch.manual_seed(torch_seed(config.seed, "weights"))
         self.model: nn.Module = model_of(config).to(config.device)
         torch.manual_seed(torch_seed(config.seed, "torch"))  # for models that draw, such as dropout
-        self.optimiser = make_optimiser(config.train, self.model)
+        self.engine = make_engine(config, self.model)
         self.rng = stream(config.seed, "training")
         self.progress = Progress()
         self.best_weights: dict[str, Tensor] | None = None
@@ -123,7 +122,7 @@ class Trainer:
         cuda = self.config.device != "cpu"
         return {
             "model": self.model.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
+            "optimiser": self.engine.state_dict(),
             "best_weights": self.best_weights,
             "numpy_rng": self.rng.bit_generator.state,
             "torch_rng": torch.get_rng_state(),
@@ -148,7 +147,7 @@ class Trainer:
         if state["best_weights"] is not None:
             self.model.load_state_dict(state["best_weights"])  # only to see that they fit
         self.model.load_state_dict(state["model"])
-        self.optimiser.load_state_dict(state["optimiser"])
+        self.engine.load_state_dict(state["optimiser"])
         self.best_weights = state["best_weights"]
         self.rng.bit_generator.state = state["numpy_rng"]
         torch.set_rng_state(state["torch_rng"])
@@ -163,7 +162,7 @@ class Trainer:
         while not self.finished:
             before = self.progress.sequences
             batch_size = min(train.batch_size, train.sequences - before)
-            each = train.lengths == "sequence"
+            each = train.lengths == "sequence" and batch_size > 1  # the same draws for a single one
             point = draw_vary(self.rng, train.vary, batch_size, each)
             update = self._update(self.rng, batch_size, point)
             crossed = before // train.curve_every < update.sequences // train.curve_every
@@ -189,36 +188,20 @@ class Trainer:
 
     def _update(self, rng: np.random.Generator, batch_size: int, point: dict[str, Any]) -> Update:
         """Draw a batch, learn from it, and count it."""
-        train, progress, window = self.config.train, self.progress, self.progress.window
+        progress, window = self.progress, self.progress.window
         started = time.perf_counter()
 
-        # data
         batch = self.generator.sample(rng, batch_size, **point)
-        inputs, targets, mask = (torch.from_numpy(part).to(self.config.device) for part in batch)
+        outcome = self.engine.update(batch)
 
-        # forward, backward
-        logits, _ = self.model(inputs)
-        scores = score(logits, targets, mask)
-        nats = scores.loss_bits * math.log(2)
-        if train.loss == "mean":
-            nats = nats / (mask.sum(1) * targets.shape[2])
-        self.optimiser.zero_grad()
-        nats.mean().backward()
-        norm = torch.nn.utils.get_total_norm(gradients(self.model))
-        loss_bits, norm_value = scores.loss_bits.mean().item(), norm.item()
-
-        # step, or skip
-        if math.isfinite(loss_bits) and math.isfinite(norm_value):
-            clip(train, self.model, norm)
-            self.optimiser.step()
+        if outcome.refused:
+            self._skip(outcome.refused)
+        else:
             progress.skipped_in_a_row = 0
             window.scored_sequences += batch_size
-            window.grad_norm += norm_value * batch_size
-            for name in METRICS:
-                total = getattr(window, name) + getattr(scores, name).sum().item()
-                setattr(window, name, total)
-        else:
-            self._skip(logits, loss_bits)
+            window.grad_norm += outcome.norm * batch_size
+            for name, total in zip(METRICS, outcome.totals, strict=True):
+                setattr(window, name, getattr(window, name) + total)
 
         # count
         elapsed = time.perf_counter() - started
@@ -227,16 +210,16 @@ class Trainer:
         progress.seconds += elapsed
         window.sequences += batch_size
         window.seconds += elapsed
-        return Update(progress.sequences, loss_bits)
+        return Update(progress.sequences, outcome.totals[0] / batch_size)
 
-    def _skip(self, logits: Tensor, loss_bits: float) -> None:
+    def _skip(self, refused: str) -> None:
         """Count an update that is not made; after too many in a row the run has diverged."""
         progress = self.progress
         if progress.skipped_in_a_row == 0:
             progress.first_skipped = {
                 "sequences": progress.sequences,
                 "updates": progress.updates,
-                "tensor": self._not_finite(logits, loss_bits),
+                "tensor": refused,
             }
         progress.skipped += 1
         progress.window.skipped += 1
@@ -244,24 +227,10 @@ class Trainer:
         if progress.skipped_in_a_row >= self.config.train.diverged_after:
             progress.diverged = progress.first_skipped
 
-    def _not_finite(self, logits: Tensor, loss_bits: float) -> str:
-        """The name of the first tensor that is not finite, in the order of the computation."""
-        for name, value in self.model.named_parameters():
-            if not value.isfinite().all():
-                return f"parameter {name}"
-        if not logits.isfinite().all():
-            return "logits"
-        if not math.isfinite(loss_bits):
-            return "loss"
-        for name, value in self.model.named_parameters():
-            if value.grad is not None and not value.grad.isfinite().all():
-                return f"gradient of {name}"
-        return "gradient norm"
-
     def _curve_point(self) -> CurvePoint:
         """Validate, keep the best weights, see whether the task is solved, begin a new window."""
         progress, window = self.progress, self.progress.window
-        scores = score_model(self.model, self.validation, self.config.device)
+        scores = score_model(self.engine.scorer, self.validation, self.config.device)
         validation = {name: float(getattr(scores, name).mean()) for name in METRICS}
         progress.points += 1
         progress.last = {"sequences": progress.sequences} | {

@@ -130,8 +130,8 @@ def test_different_runs_cannot_share_a_folder(tmp_path, capsys):
         path.write_text(task.replace("width = 8", f"width = {width}"))
         configs.append(resolve(load_task(str(path)), "lstm", seed=0))
     with pytest.raises(UserError, match="two different runs would share"):
-        place(configs, tmp_path, overwrite=False, keep_device=True)
-    cells = place([configs[0], configs[0]], tmp_path, overwrite=False, keep_device=True)
+        place(configs, tmp_path, overwrite=False, keep=["device"])
+    cells = place([configs[0], configs[0]], tmp_path, overwrite=False, keep=["device"])
     assert len(cells) == 1
     assert "asked for twice, done once" in capsys.readouterr().err
 
@@ -140,10 +140,10 @@ def test_a_run_goes_on_where_it_was_begun(tmp_path):
     """With the device left to us, one that was begun on the CPU stays there."""
     folder = done(tmp_path, tiny())
     on_cuda = dataclasses.replace(tiny(), device="cuda")
-    cells = place([on_cuda], tmp_path, overwrite=False, keep_device=True)
+    cells = place([on_cuda], tmp_path, overwrite=False, keep=["device"])
     assert cells[folder].device == "cpu"
     with pytest.raises(UserError, match="device is 'cpu' there, 'cuda' here"):
-        place([on_cuda], tmp_path, overwrite=False, keep_device=False)
+        place([on_cuda], tmp_path, overwrite=False, keep=[])
 
 
 def test_what_cannot_change_a_number_does_not_set_a_run_apart(tmp_path):

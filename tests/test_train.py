@@ -12,7 +12,6 @@ import pytest
 import torch
 from torch import nn
 
-from ntmbench import train
 from ntmbench.evaluate import Scores, draw_vary, point_batches
 from ntmbench.folder import METRICS, CurvePoint
 from ntmbench.resolve import generator_of, model_of, resolve
@@ -68,9 +67,9 @@ class Broken(nn.Module):
 BROKEN = f"{__name__}:Broken"
 
 
-def tiny_config(model="lstm", *overrides, task="copy", seed=1):
-    sizes = SIZES.get(model, ())
-    return resolve(load_task(task), model, seed=seed, overrides=[*TINY, *sizes, *overrides])
+def tiny_config(model="lstm", *overrides, task="copy", seed=1, engine="auto"):
+    overrides = [*TINY, *SIZES.get(model, ()), *overrides]
+    return resolve(load_task(task), model, seed=seed, engine=engine, overrides=overrides)
 
 
 def trained(config):
@@ -170,32 +169,28 @@ def test_the_last_point_stands_at_the_end_though_the_curve_does_not_cross():
     assert [point.sequences for point in points_of(events)] == [12, 20, 23]
 
 
-def test_a_point_holds_the_means_of_exactly_the_updates_since_the_last(monkeypatch):
-    scores, norms = [], []
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+def test_a_point_holds_the_means_of_exactly_the_updates_since_the_last(monkeypatch, engine):
+    config = tiny_config("lstm", "train.batch_size=7", engine=engine)
+    trainer, outcomes = Trainer(config), []
+    update = trainer.engine.update
     monkeypatch.setattr(
-        train, "score", lambda *given, score=train.score: scores.append(score(*given)) or scores[-1]
+        trainer.engine, "update", lambda b: outcomes.append(update(b)) or outcomes[-1]
     )
-    monkeypatch.setattr(
-        train,
-        "clip",
-        lambda config, model, norm, clip=train.clip: (
-            norms.append(norm.item()),
-            clip(config, model, norm),
-        ),
-    )
-    _, events = trained(tiny_config("lstm", "train.batch_size=7"))
-    assert len(scores) == len(norms) == 6
+    events = list(trainer.run())
+    assert len(outcomes) == 6
+    sizes = [7, 7, 7, 7, 7, 5]
     for point, updates in zip(points_of(events), ([0, 1], [2], [3, 4], [5]), strict=True):
-        for name in METRICS:
-            values = [v for k in updates for v in getattr(scores[k], name).tolist()]
-            assert getattr(point, name) == pytest.approx(sum(values) / len(values), rel=1e-6)
-        sizes = [len(scores[k].loss_bits) for k in updates]
-        norm = sum(norms[k] * n for k, n in zip(updates, sizes, strict=True)) / sum(sizes)
+        count = sum(sizes[k] for k in updates)
+        for index, name in enumerate(METRICS):
+            total = sum(outcomes[k].totals[index] for k in updates)
+            assert getattr(point, name) == pytest.approx(total / count, rel=1e-9)
+        norm = sum(outcomes[k].norm * sizes[k] for k in updates) / count
         assert point.grad_norm == pytest.approx(norm, rel=1e-9) and point.skipped == 0
     assert len({point.loss_bits for point in points_of(events)}) == 4
     single = [event for event in events if isinstance(event, Update)]
     assert [update.loss_bits for update in single] == pytest.approx(
-        [scores[k].loss_bits.mean().item() for k in (0, 3)]
+        [outcomes[k].totals[0] / 7 for k in (0, 3)]
     )
 
 
@@ -317,7 +312,8 @@ def test_the_first_weights_come_from_the_seed():
 @pytest.mark.parametrize("loss", ["sum", "mean"])
 def test_what_an_update_minimises(loss):
     """The mean over the batch of the cross-entropy in nats, by sequence a sum or mean over bits."""
-    config = tiny_config("gru", f"train.loss={loss}", "train.batch_size=4", "train.clip=none")
+    more = (f"train.loss={loss}", "train.batch_size=4", "train.clip=none")
+    config = tiny_config("gru", *more, engine="eager")
     trainer = Trainer(config)
     trainer.generator = spy = Spy(trainer.generator)
     started = copy.deepcopy(trainer.model)
@@ -432,7 +428,8 @@ RESUMABLE = [
 
 @pytest.mark.parametrize("model, optimiser, lengths, more", RESUMABLE)
 @pytest.mark.parametrize("stop_after", [1, 4, 7])
-def test_a_resumed_run_is_the_same_bit_for_bit(model, optimiser, lengths, more, stop_after):
+@pytest.mark.parametrize("engine", ["auto", "eager"])
+def test_a_resumed_run_is_the_same_bit_for_bit(model, optimiser, lengths, more, stop_after, engine):
     config = tiny_config(
         model,
         f"train.optimiser={optimiser}",
@@ -440,6 +437,7 @@ def test_a_resumed_run_is_the_same_bit_for_bit(model, optimiser, lengths, more, 
         "train.batch_size=4",
         "train.sequences=41",
         *more,
+        engine=engine,
     )
     whole, events = trained(config)
     assert len(events) == 11 and len(points_of(events)) == 5

@@ -47,6 +47,9 @@ def points(batch_size: int, **axes: AxisValue) -> Iterator[tuple[int, ...]]:
         raise UserError(f"batch size must be 1 or more, not {batch_size}")
     columns = []
     for name, value in axes.items():
+        if type(value) is int and value >= 1:  # an update of one sequence should not wait for numpy
+            columns.append([value] * batch_size)
+            continue
         column = np.asarray(value)
         if not np.issubdtype(column.dtype, np.integer) or (column < 1).any():
             raise UserError(f"{name} must be a whole number of 1 or more, not {value!r}")
@@ -61,6 +64,8 @@ def points(batch_size: int, **axes: AxisValue) -> Iterator[tuple[int, ...]]:
 
 def stack(sequences: Sequence[Batch]) -> Batch:
     """The batch of these single sequences, post-padded with zeros to the longest of them."""
+    if len(sequences) == 1:
+        return Batch(*(part[None] for part in sequences[0]))
     steps = max(len(sequence.mask_BT) for sequence in sequences)
 
     def padded(parts: list[np.ndarray]) -> np.ndarray:

@@ -1,0 +1,263 @@
+"""The fused engine: whole sequences through compiled kernels, forward and back, on the CPU.
+
+Shape suffixes: B batch, T time, I input, O output, F what the readout sees, M memory width,
+N memory rows, W numbers in the flat array of parameters.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ntmbench.config import TrainConfig
+from ntmbench.engine.compiled import kernels
+from ntmbench.engine.layout import adopt, flat_parameters, lay_out
+from ntmbench.engine.outcome import Outcome, first_not_finite
+from ntmbench.engine.shapes import (
+    Activations,
+    Gradients,
+    Scratch,
+    Shape,
+    Start,
+    empty,
+    make_activations,
+    make_gradients,
+    make_scratch,
+)
+from ntmbench.generators import Batch
+
+BLOCK = 8
+"""Sequences that go through the time loop together: weights are read once for all of them, and
+what they leave for the way back should not leave the cache for long."""
+WINDOW = 32
+"""Steps that a forward pass keeps, when there is no way back."""
+OPTIMISERS = {"graves-rmsprop": 0, "rmsprop": 1, "adam": 2}
+
+
+class Workspace(NamedTuple):
+    """Room for a block of sequences."""
+
+    kept: Activations
+    back: Gradients
+    scratch: Scratch
+    seen_TBF: np.ndarray
+    logits_TBO: np.ndarray
+
+    @property
+    def bytes(self) -> int:
+        parts = [*self.kept, *self.back, *self.scratch, self.seen_TBF, self.logits_TBO]
+        return sum(part.nbytes for part in parts)
+
+
+def make_workspace(shape: Shape, steps: int, batch: int, dtype: np.dtype, back: bool) -> Workspace:
+    """Room for `steps` steps of `batch` sequences; without `back`, for a forward pass only."""
+    features = shape.layers * shape.hidden + shape.reads
+    return Workspace(
+        make_activations(shape, steps, batch, dtype),
+        make_gradients(shape, steps if back else 0, batch, dtype),
+        make_scratch(shape, dtype),
+        empty((steps, batch, features), dtype),
+        empty((steps, batch, shape.outputs), dtype),
+    )
+
+
+def training_bytes(model: nn.Module, steps: int, batch_size: int, threads: int = 1) -> int:
+    """Memory that training on sequences of so many steps takes, parameters and optimiser too."""
+    layout, dtype = lay_out(model), np.dtype(np.float32)
+    batch = min(BLOCK, -(-batch_size // threads))
+    few = make_workspace(layout.shape, 1, batch, dtype, back=True).bytes
+    a_step = make_workspace(layout.shape, 2, batch, dtype, back=True).bytes - few
+    workspace = few + (steps - 1) * a_step
+    return threads * (workspace + layout.size * 4) + 4 * layout.size * 4
+
+
+def _start(model: Any, dtype: np.dtype, memory_rows: int | None = None) -> Start:
+    if not hasattr(model, "memory_rows"):
+        return Start(empty((0, 0), dtype), empty((0,), dtype))
+    state = model.initial_state(1, memory_rows)
+    memory_NM, weighting_N = state.memory_BNM[0].detach(), state.weightings_BJN[0, 0].detach()
+    start = Start(empty(memory_NM.T.shape, dtype), empty(weighting_N.shape, dtype))
+    start.memory_MN[:] = memory_NM.T
+    start.weighting_N[:] = weighting_N
+    return start
+
+
+def _steps_first(part: np.ndarray, start: int, end: int, dtype: np.dtype) -> np.ndarray:
+    """Sequences start .. end - 1 of an array with the batch first, as one with the steps first."""
+    return np.ascontiguousarray(part[start:end].swapaxes(0, 1), dtype)
+
+
+class FusedModel(nn.Module):
+    """A model's forward pass by kernels that keep no activations: the same logits, no gradient.
+
+    It reads the parameters anew at every call. Of a state it takes the number of memory rows only:
+    every sequence starts from the initial state.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        self.layout = lay_out(model)
+        self.initial_state: Any = model.initial_state
+        self.memory_rows = getattr(model, "memory_rows", None)
+
+    @torch.no_grad()
+    def forward(self, inputs_BTI: Tensor, state: Any = None) -> tuple[Tensor, None]:
+        """Logits (B, T, O) of whole sequences."""
+        flat_W = flat_parameters(self.model, self.layout)
+        weights_W = flat_W.numpy()
+        dtype = weights_W.dtype
+        rows = None if state is None else state.memory_BNM.shape[1]
+        start = _start(self.model, dtype, rows)
+        shape = self.layout.shape._replace(rows=len(start.weighting_N))
+        inputs = inputs_BTI.numpy()
+        batch_size, steps, _ = inputs.shape
+        logits_BTO = np.empty((batch_size, steps, shape.outputs), dtype)
+        spaces: dict[int, Workspace] = {}
+        for first in range(0, batch_size, BLOCK):
+            end = min(first + BLOCK, batch_size)
+            size = end - first
+            if size not in spaces:
+                spaces[size] = make_workspace(shape, min(WINDOW, steps), size, dtype, back=False)
+            kept, _, scratch, seen, logits = spaces[size]
+            inputs_TBI = _steps_first(inputs, first, end, dtype)
+            kernels().begin(shape, self.layout.places, weights_W, start, kept)
+            for step in range(0, steps, WINDOW):
+                window_TBI = inputs_TBI[step : step + WINDOW]
+                count = len(window_TBI)
+                kernels().predict(
+                    shape, self.layout.places, weights_W, window_TBI, kept, scratch, seen[:count],
+                    logits[:count],
+                )  # fmt: skip
+                logits_BTO[first:end, step : step + count] = logits[:count].swapaxes(0, 1)
+        return torch.from_numpy(logits_BTO), None
+
+
+class FusedEngine:
+    """Updates of a model by the kernels; the model's parameters become views of one flat array."""
+
+    def __init__(self, model: nn.Module, train: TrainConfig, threads: int = 1) -> None:
+        self.model, self.train, self.threads = model, train, threads
+        self.kernels = kernels()
+        self.layout = lay_out(model)
+        self.flat_W = flat_parameters(model, self.layout)
+        adopt(model, self.layout, self.flat_W)
+        self.weights_W = self.flat_W.numpy()
+        self.dtype = self.weights_W.dtype
+        self.gradients = [self._zeros(self.layout.size) for _ in range(threads)]
+        self.state_3W = self._zeros(3, self.layout.size)
+        self.updates = 0
+        self.spaces: dict[tuple[int, int], Workspace] = {}
+        self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
+        self.start = _start(model, self.dtype)
+        self.scorer = FusedModel(model)
+
+    def _zeros(self, *sizes: int) -> np.ndarray:
+        array = empty(sizes, self.dtype)
+        array[:] = 0
+        return array
+
+    def state_dict(self) -> dict[str, Any]:
+        """The optimiser's, live."""
+        return {"state": torch.from_numpy(self.state_3W), "updates": self.updates}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """To be called after the model's own.
+
+        Raises:
+            KeyError, ValueError: it is not a state of this engine and model.
+        """
+        stored = state["state"].numpy()
+        if stored.shape != self.state_3W.shape:
+            raise ValueError("the optimiser's state is of another model")
+        self.state_3W[:] = stored
+        self.updates = int(state["updates"])
+        self.start = _start(self.model, self.dtype)
+
+    def gradient_of(self) -> dict[str, Tensor]:
+        """The gradients that `learn` left, by the names of the parameters."""
+        return self.layout.views(torch.from_numpy(self.gradients[0]))
+
+    def learn(self, batch: Batch) -> np.ndarray:
+        """Adds the gradient of the loss, the mean over the batch, to the first gradient array.
+
+        Returns loss_bits, wrong_bits and exact of each sequence, shape (B, 3).
+        """
+        batch_size, _, outputs = batch.targets_BTO.shape
+        share_B = np.full(batch_size, 1 / batch_size, self.dtype)
+        if self.train.loss == "mean":
+            share_B /= (batch.mask_BT.sum(1) * outputs).astype(self.dtype)
+        scores_B3 = np.empty((batch_size, 3), self.dtype)
+        if self.pool is None or batch_size == 1:
+            self._learn_part(batch, share_B, scores_B3, 0, batch_size, 0)
+            return scores_B3
+        cuts = [batch_size * thread // self.threads for thread in range(self.threads + 1)]
+        jobs = [
+            self.pool.submit(self._learn_part, batch, share_B, scores_B3, first, end, thread)
+            for thread, (first, end) in enumerate(itertools.pairwise(cuts))
+            if first < end
+        ]
+        for job in jobs:
+            job.result()
+        for gradient in self.gradients[1:]:
+            self.gradients[0] += gradient
+            gradient[:] = 0
+        return scores_B3
+
+    def _learn_part(
+        self,
+        batch: Batch,
+        share_B: np.ndarray,
+        scores_B3: np.ndarray,
+        first: int,
+        end: int,
+        thread: int,
+    ) -> None:
+        """Sequences first .. end - 1, a block after the other."""
+        learn, dtype, shape = self.kernels.learn, self.dtype, self.layout.shape
+        for low in range(first, end, BLOCK):
+            high = min(low + BLOCK, end)
+            inputs, targets, mask = (_steps_first(part, low, high, dtype) for part in batch)
+            kept, back, scratch, seen, logits = self._space(thread, high - low, len(inputs))
+            learn(
+                shape, self.layout.places, self.weights_W, self.start, (inputs, targets, mask),
+                kept, back, scratch, seen[: len(inputs)], logits[: len(inputs)], share_B[low:high],
+                scores_B3[low:high], self.gradients[thread],
+            )  # fmt: skip
+
+    def _space(self, thread: int, batch: int, steps: int) -> Workspace:
+        """A thread's room for a block, made larger when a longer sequence comes."""
+        space = self.spaces.get((thread, batch))
+        if space is None or len(space.seen_TBF) < steps:
+            space = make_workspace(self.layout.shape, steps, batch, self.dtype, back=True)
+            self.spaces[thread, batch] = space
+        return space
+
+    def update(self, batch: Batch) -> Outcome:
+        """Learn from a batch; no step is made if the loss or the gradient's norm is not finite."""
+        scores_B3 = self.learn(batch)
+        gradient_W, train = self.gradients[0], self.train
+        totals, norm = scores_B3.sum(0).tolist(), float(self.kernels.norm(gradient_W))
+        if not (math.isfinite(totals[0]) and math.isfinite(norm)):
+            logits, _ = self.scorer(torch.from_numpy(batch.inputs_BTI))
+            refused = first_not_finite(self.model, logits, totals[0], self.gradient_of())
+            gradient_W[:] = 0
+            return Outcome(totals, norm, refused)
+        scale, limit = 1.0, math.inf
+        if train.clip == "norm":
+            scale = min(1.0, train.clip_at / (norm + 1e-6))  # as torch does it
+        elif train.clip == "value":
+            limit = train.clip_at
+        self.updates += 1
+        settings = (train.learning_rate, train.decay, train.momentum)
+        self.kernels.step(
+            OPTIMISERS[train.optimiser], self.weights_W, gradient_W, self.state_3W, settings,
+            scale, limit, self.updates,
+        )  # fmt: skip
+        return Outcome(totals, norm, "")
