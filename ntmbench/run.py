@@ -68,7 +68,7 @@ def folder_of(out: Path, config: RunConfig) -> RunFolder:
 
 
 def check_same(folder: RunFolder, config: RunConfig) -> None:
-    """Raises UserError if the folder holds another configuration's run, or one computed otherwise."""
+    """Raises UserError if the folder holds another run, or one that was computed otherwise."""
     stored, where = folder.read_config()["config"], f"{folder.config_file}: config"
     found = differences(identity(stored, where), identity(config.to_dict()))
     before = RunConfig.from_dict(stored, where)

@@ -28,7 +28,8 @@ _FUSED = {spec.target for spec in BUILT_IN.values()}
 class Engine(Protocol):
     """What the training loop asks of an engine."""
 
-    scorer: nn.Module
+    @property
+    def scorer(self) -> nn.Module: ...
 
     def update(self, batch: Batch) -> Outcome: ...
 
