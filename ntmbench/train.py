@@ -34,7 +34,10 @@ from ntmbench.streams import stream, torch_seed
 
 @dataclass(frozen=True)
 class Update:
-    """An update was made, or skipped (loss_bits is then not finite, or the gradient was not)."""
+    """An update or several, made or skipped.
+
+    loss_bits: their mean; not finite if a loss was not.
+    """
 
     sequences: int
     loss_bits: float
@@ -157,60 +160,71 @@ class Trainer:
         self.progress = Progress(**state["progress"], window=window)
 
     def run(self) -> Iterator[Update | CurvePoint]:
-        """Train to the end, yielding after every update; whenever it yields, the state is whole."""
-        train = self.config.train
+        """Train to the end, yielding after one update or several; the state is whole then.
+
+        An engine may make several at one go, but not past a point of the curve or a checkpoint.
+        """
+        train, progress = self.config.train, self.progress
         while not self.finished:
-            before = self.progress.sequences
-            batch_size = min(train.batch_size, train.sequences - before)
-            each = train.lengths == "sequence" and batch_size > 1  # the same draws for a single one
-            point = draw_vary(self.rng, train.vary, batch_size, each)
-            update = self._update(self.rng, batch_size, point)
+            before = progress.sequences
+            size = min(train.batch_size, train.sequences - before)
+            every = (train.curve_every, train.checkpoint_every, train.sequences)
+            count = min(self.engine.ahead, *(-(-(n - before % n) // size) for n in every))
+            update = self._updates(self.rng, size, count)
             crossed = before // train.curve_every < update.sequences // train.curve_every
             yield self._curve_point() if crossed or self.finished else update
 
     def seconds_an_update(self) -> float:
         """What an update costs, in seconds; the weights are lost.
 
-        The median of three, after one that is not counted. A mixed batch is as long as its longest
-        sequence, so batches are drawn; single sequences are taken from the middle of the range.
+        The median of three goes, after one that is not counted. A mixed batch is as long as its
+        longest sequence, so batches are drawn; single ones are of the middle of the range.
         """
-        train, rng = self.config.train, np.random.default_rng(0)
+        train, rng, count = self.config.train, np.random.default_rng(0), self.engine.ahead
         mixed = train.lengths == "sequence" and train.batch_size > 1
         point = {axis: (low + high + 1) // 2 for axis, (low, high) in train.vary.items()}
         taken = []
         for _ in range(4):
             before = self.progress.seconds
-            if mixed:
-                point = draw_vary(rng, train.vary, train.batch_size, each=True)
-            self._update(rng, train.batch_size, point)
-            taken.append(self.progress.seconds - before)
+            self._updates(rng, train.batch_size, count, None if mixed else point)
+            taken.append((self.progress.seconds - before) / count)
         return float(np.median(taken[1:]))
 
-    def _update(self, rng: np.random.Generator, batch_size: int, point: dict[str, Any]) -> Update:
-        """Draw a batch, learn from it, and count it."""
-        progress, window = self.progress, self.progress.window
-        started = time.perf_counter()
-
-        batch = self.generator.sample(rng, batch_size, **point)
-        outcome = self.engine.update(batch)
-
-        if outcome.refused:
-            self._skip(outcome.refused)
-        else:
-            progress.skipped_in_a_row = 0
-            window.scored_sequences += batch_size
-            window.grad_norm += outcome.norm * batch_size
-            for name, total in zip(METRICS, outcome.totals, strict=True):
-                setattr(window, name, getattr(window, name) + total)
-
-        # count
+    def _updates(
+        self,
+        rng: np.random.Generator,
+        batch_size: int,
+        count: int,
+        fixed: dict[str, Any] | None = None,
+    ) -> Update:
+        """Draw batches, at a fixed point or drawn ones, learn from them in order, count them."""
+        train, progress, window = self.config.train, self.progress, self.progress.window
+        started, loss_bits, made = time.perf_counter(), 0.0, 0
+        each = train.lengths == "sequence" and batch_size > 1  # the same draws for a single one
+        batches = []
+        for _ in range(count):
+            point = draw_vary(rng, train.vary, batch_size, each) if fixed is None else fixed
+            batches.append(self.generator.sample(rng, batch_size, **point))
+        for outcome in self.engine.updates_of(batches):
+            if outcome.refused:
+                self._skip(outcome.refused)
+            else:
+                progress.skipped_in_a_row = 0
+                window.scored_sequences += batch_size
+                window.grad_norm += outcome.norm * batch_size
+                for name, total in zip(METRICS, outcome.totals, strict=True):
+                    setattr(window, name, getattr(window, name) + total)
+            progress.sequences += batch_size
+            progress.updates += 1
+            window.sequences += batch_size
+            loss_bits += outcome.totals[0]
+            made += batch_size
+            if progress.diverged is not None:
+                break
         elapsed = time.perf_counter() - started
-        progress.sequences += batch_size
-        progress.updates += 1
         progress.seconds += elapsed
-        window.sequences += batch_size
         window.seconds += elapsed
-        return Update(progress.sequences, outcome.totals[0] / batch_size)
+        return Update(progress.sequences, loss_bits / made)
 
     def _skip(self, refused: str) -> None:
         """Count an update that is not made; after too many in a row the run has diverged."""

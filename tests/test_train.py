@@ -152,7 +152,8 @@ def script(monkeypatch, *losses, metric="loss_bits"):
     ],
 )
 def test_the_budget_is_met_exactly_and_points_stand_where_the_curve_crosses(batch_size, sizes, at):
-    trainer = Trainer(tiny_config("gru", f"train.batch_size={batch_size}"))
+    config = tiny_config("gru", f"train.batch_size={batch_size}", engine="eager")
+    trainer = Trainer(config)
     trainer.generator = spy = Spy(trainer.generator)
     events = list(trainer.run())
     assert [size for size, _ in spy.asked] == sizes
@@ -162,6 +163,12 @@ def test_the_budget_is_met_exactly_and_points_stand_where_the_curve_crosses(batc
     assert [point.updates for point in points_of(events)] == [done.index(n) + 1 for n in at]
     assert (trainer.progress.sequences, trainer.progress.updates) == (40, len(sizes))
     assert trainer.finished and list(trainer.run()) == []
+
+
+def test_single_updates_at_one_go_stop_at_the_curve_and_at_checkpoints():
+    _, events = trained(tiny_config("gru", "train.checkpoint_every=7", engine="fused"))
+    assert [event.sequences for event in events] == [7, 10, 14, 20, 21, 28, 30, 35, 40]
+    assert [point.sequences for point in points_of(events)] == [10, 20, 30, 40]
 
 
 def test_the_last_point_stands_at_the_end_though_the_curve_does_not_cross():
@@ -216,7 +223,7 @@ def test_seconds_are_those_of_updates_alone(monkeypatch):
 
 
 def asked_for_an_estimate(monkeypatch, *overrides):
-    trainer = Trainer(tiny_config("gru", "train.vary.length=[2, 7]", *overrides))
+    trainer = Trainer(tiny_config("gru", "train.vary.length=[2, 7]", *overrides, engine="eager"))
     trainer.generator = spy = Spy(trainer.generator)
     clock = itertools.count()
     monkeypatch.setattr("ntmbench.train.time.perf_counter", lambda: float(next(clock)))

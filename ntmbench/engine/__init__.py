@@ -1,14 +1,15 @@
 """The engines that train and score a model: `eager`, by autograd, and `fused`, by compiled kernels.
 
-Both have `update(batch) -> Outcome`, the optimiser's `state_dict` and `load_state_dict`, and
-`scorer`, what `evaluate.score_model` is given. They read and write the same parameters and give the
+Both have `updates_of(batches)`, which yields an `Outcome` for each batch, and `ahead`, how many
+batches it wants at one go; the optimiser's `state_dict` and `load_state_dict`; and `scorer`, what
+`evaluate.score_model` is given. They read and write the same parameters and give the
 same numbers to rounding.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ntmbench.errors import UserError
@@ -31,7 +32,10 @@ class Engine(Protocol):
     @property
     def scorer(self) -> nn.Module: ...
 
-    def update(self, batch: Batch) -> Outcome: ...
+    @property
+    def ahead(self) -> int: ...
+
+    def updates_of(self, batches: list[Batch]) -> Iterator[Outcome]: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 

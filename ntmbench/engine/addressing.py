@@ -8,7 +8,7 @@ kind), S shifts. A backward twin adds to the gradients it is given, unless its l
 
 from __future__ import annotations
 
-from ntmbench.engine.products import add_product, add_product_transposed, dot, inlined, kernel
+from ntmbench.engine.products import add_product, add_product_transposed, dot, fill, inlined, kernel
 from ntmbench.engine.scalars import exp, inverse_root, log
 from ntmbench.models.addressing import SMALL, TINY
 
@@ -16,7 +16,7 @@ from ntmbench.models.addressing import SMALL, TINY
 @inlined
 def read(memory_MN, weightings_HN, reads_HM):
     """r(j) = sum_i w_j(i) M(i): eq. 2. Sets `reads_HM`."""
-    reads_HM[:] = 0
+    fill(reads_HM, 0)
     add_product_transposed(weightings_HN, memory_MN, reads_HM)
 
 
@@ -104,7 +104,7 @@ def cosine_similarity(unit_keys_JM, memory_MN, inverse_norm_N, similarity_JN):
     """K(k, M(i)) = k . M(i) / (|k| |M(i)|): eq. 6. Sets `inverse_norm_N` and `similarity_JN`."""
     width, heads = memory_MN.shape[0], similarity_JN.shape[0]
     small = memory_MN.dtype.type(SMALL)
-    inverse_norm_N[:] = small
+    fill(inverse_norm_N, small)
     m = 0
     while m + 4 <= width:
         r0, r1, r2, r3 = memory_MN[m], memory_MN[m + 1], memory_MN[m + 2], memory_MN[m + 3]
@@ -119,7 +119,7 @@ def cosine_similarity(unit_keys_JM, memory_MN, inverse_norm_N, similarity_JN):
         m += 1
     for n in range(inverse_norm_N.size):
         inverse_norm_N[n] = inverse_root(inverse_norm_N[n])
-    similarity_JN[:] = 0
+    fill(similarity_JN, 0)
     add_product(unit_keys_JM, memory_MN, similarity_JN)
     for head in range(heads):
         similarity_N = similarity_JN[head]
@@ -136,7 +136,7 @@ def cosine_similarity_backward(
     Sets `own_N` to what the norm of a row gives each of its elements. The memory's gradient is left
     to `add_to_memory`.
     """
-    own_N[:] = 0
+    fill(own_N, 0)
     for head in range(similarity_JN.shape[0]):
         d_N, similarity_N = d_similarity_JN[head], similarity_JN[head]
         for n in range(own_N.size):
@@ -144,7 +144,7 @@ def cosine_similarity_backward(
             d = d_N[n] * inverse
             own_N[n] -= d * similarity_N[n] * inverse
             d_N[n] = d
-    d_unit_keys_JM[:] = 0
+    fill(d_unit_keys_JM, 0)
     add_product_transposed(d_similarity_JN, memory_MN, d_unit_keys_JM)
 
 
@@ -252,7 +252,7 @@ def interpolate_backward(content_N, previous_N, gate, d_gated_N, d_previous_N):
 def shift(weighting_N, shift_S, shifted_N):
     """w(i) = sum_d s(d) w(i - d), circular: eq. 8; d = -range .. +range in order."""
     size, reach = weighting_N.size, shift_S.size // 2
-    shifted_N[:] = 0
+    fill(shifted_N, 0)
     for index in range(shift_S.size):
         share, first = shift_S[index], (index - reach) % size
         add_scaled(weighting_N[: size - first], share, shifted_N[first:])
@@ -263,7 +263,7 @@ def shift(weighting_N, shift_S, shifted_N):
 def shift_backward(weighting_N, shift_S, d_shifted_N, d_weighting_N, d_shift_S):
     """Sets both gradients."""
     size, reach = weighting_N.size, shift_S.size // 2
-    d_weighting_N[:] = 0
+    fill(d_weighting_N, 0)
     for index in range(shift_S.size):
         share, first = shift_S[index], (index - reach) % size
         add_scaled(d_shifted_N[first:], share, d_weighting_N[: size - first])

@@ -23,6 +23,7 @@ import platformdirs
 from ntmbench.engine.shapes import (
     FF,
     Places,
+    Rule,
     Shape,
     Start,
     make_activations,
@@ -165,9 +166,10 @@ def _run_all(update: ModuleType) -> None:
     update.predict(
         shape, places, weights, ones(1, 1, 1), kept, scratch, ones(1, 1, 2), ones(1, 1, 1)
     )
+    rule = Rule(1, 1e-4, 0.9, 0.9, 1, 1.0)
     update.learn(
-        shape, places, weights, start, (ones(1, 1, 1), ones(1, 1, 1), ones(1, 1)), kept, back,
-        scratch, ones(1, 1, 2), ones(1, 1, 1), ones(1), ones(1, 3), gradient,
+        shape, places, weights, start, (ones(1, 1, 1), ones(1, 1, 1), ones(1, 1)), np.array([1]),
+        kept, back, scratch, ones(1, 1, 2), ones(1, 1, 1), ones(1, 1), ones(1, 1, 3), gradient,
+        rule, state, np.ones(1), 0,
     )  # fmt: skip
-    update.norm(gradient)
-    update.step(0, weights, gradient, state, (1e-4, 0.9, 0.9), 1.0, 1.0, 1)
+    update.advance(rule, weights, gradient, state, 1.0, 1)

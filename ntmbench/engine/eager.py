@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -22,6 +23,7 @@ class EagerEngine:
         self.model, self.train, self.device = model, train, device
         self.optimiser = make_optimiser(train, model)
         self.scorer = model
+        self.ahead = 1
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's, live."""
@@ -30,6 +32,10 @@ class EagerEngine:
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The optimiser's; torch raises what does not fit."""
         self.optimiser.load_state_dict(state)
+
+    def updates_of(self, batches: list[Batch]) -> Iterator[Outcome]:
+        """An update a batch, in order, as the outcomes are asked for."""
+        return map(self.update, batches)
 
     def update(self, batch: Batch) -> Outcome:
         """Learn from a batch; no step is made if the loss or the gradient's norm is not finite."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
@@ -20,8 +21,11 @@ from ntmbench.engine.compiled import kernels
 from ntmbench.engine.layout import adopt, flat_parameters, lay_out
 from ntmbench.engine.outcome import Outcome, first_not_finite
 from ntmbench.engine.shapes import (
+    CLIPS,
+    OPTIMISERS,
     Activations,
     Gradients,
+    Rule,
     Scratch,
     Shape,
     Start,
@@ -37,7 +41,10 @@ BLOCK = 8
 what they leave for the way back should not leave the cache for long."""
 WINDOW = 32
 """Steps that a forward pass keeps, when there is no way back."""
-OPTIMISERS = {"graves-rmsprop": 0, "rmsprop": 1, "adam": 2}
+AHEAD = 32
+"""Updates of one sequence that are made at one go. What Python does between two updates is little,
+but the kernels leave none of it in the cache, and its misses cost a sixth of an update."""
+NO_STEP = Rule(OPTIMISERS.index("none"), 0.0, 0.0, 0.0, CLIPS.index("none"), 0.0)
 
 
 class Workspace(NamedTuple):
@@ -152,6 +159,11 @@ class FusedEngine:
         self.dtype = self.weights_W.dtype
         self.gradients = [self._zeros(self.layout.size) for _ in range(threads)]
         self.state_3W = self._zeros(3, self.layout.size)
+        self.rule = Rule(
+            OPTIMISERS.index(train.optimiser), train.learning_rate, train.decay, train.momentum,
+            CLIPS.index(train.clip), train.clip_at,
+        )  # fmt: skip
+        self.ahead = AHEAD if train.batch_size == 1 else 1
         self.updates = 0
         self.spaces: dict[tuple[int, int], Workspace] = {}
         self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
@@ -220,16 +232,31 @@ class FusedEngine:
         thread: int,
     ) -> None:
         """Sequences first .. end - 1, a block after the other."""
-        learn, dtype, shape = self.kernels.learn, self.dtype, self.layout.shape
         for low in range(first, end, BLOCK):
             high = min(low + BLOCK, end)
-            inputs, targets, mask = (_steps_first(part, low, high, dtype) for part in batch)
-            kept, back, scratch, seen, logits = self._space(thread, high - low, len(inputs))
-            learn(
-                shape, self.layout.places, self.weights_W, self.start, (inputs, targets, mask),
-                kept, back, scratch, seen[: len(inputs)], logits[: len(inputs)], share_B[low:high],
-                scores_B3[low:high], self.gradients[thread],
-            )  # fmt: skip
+            parts = tuple(_steps_first(part, low, high, self.dtype) for part in batch)
+            ends_U, norms_U = np.array([len(parts[0])]), np.empty(1)
+            shares, scores = share_B[None, low:high], scores_B3[None, low:high]
+            self._call_learn(NO_STEP, thread, parts, ends_U, shares, scores, norms_U)
+
+    def _call_learn(
+        self,
+        rule: Rule,
+        thread: int,
+        parts: tuple[np.ndarray, ...],
+        ends_U: np.ndarray,
+        share_UB: np.ndarray,
+        scores_UB3: np.ndarray,
+        norms_U: np.ndarray,
+    ) -> int:
+        """The kernel `learn`, given its room."""
+        longest = int(np.diff(ends_U, prepend=0).max())
+        space = self._space(thread, share_UB.shape[1], longest)
+        return self.kernels.learn(
+            self.layout.shape, self.layout.places, self.weights_W, self.start, parts, ends_U,
+            *space, share_UB, scores_UB3, self.gradients[thread], rule, self.state_3W, norms_U,
+            self.updates,
+        )  # fmt: skip
 
     def _space(self, thread: int, batch: int, steps: int) -> Workspace:
         """A thread's room for a block, made larger when a longer sequence comes."""
@@ -241,23 +268,46 @@ class FusedEngine:
 
     def update(self, batch: Batch) -> Outcome:
         """Learn from a batch; no step is made if the loss or the gradient's norm is not finite."""
-        scores_B3 = self.learn(batch)
-        gradient_W, train = self.gradients[0], self.train
-        totals, norm = scores_B3.sum(0).tolist(), float(self.kernels.norm(gradient_W))
+        totals = self.learn(batch).sum(0).tolist()
+        norm = self.kernels.advance(
+            self.rule, self.weights_W, self.gradients[0], self.state_3W, totals[0], self.updates + 1
+        )
         if not (math.isfinite(totals[0]) and math.isfinite(norm)):
-            logits, _ = self.scorer(torch.from_numpy(batch.inputs_BTI))
-            refused = first_not_finite(self.model, logits, totals[0], self.gradient_of())
-            gradient_W[:] = 0
-            return Outcome(totals, norm, refused)
-        scale, limit = 1.0, math.inf
-        if train.clip == "norm":
-            scale = min(1.0, train.clip_at / (norm + 1e-6))  # as torch does it
-        elif train.clip == "value":
-            limit = train.clip_at
+            return self._refused(batch, totals, norm)
         self.updates += 1
-        settings = (train.learning_rate, train.decay, train.momentum)
-        self.kernels.step(
-            OPTIMISERS[train.optimiser], self.weights_W, gradient_W, self.state_3W, settings,
-            scale, limit, self.updates,
-        )  # fmt: skip
         return Outcome(totals, norm, "")
+
+    def updates_of(self, batches: list[Batch]) -> Iterator[Outcome]:
+        """An update a batch, in order; single sequences go through the kernel together.
+
+        They are made as the outcomes are asked for: after a refused one, the rest only then.
+        """
+        if any(len(batch.mask_BT) > 1 for batch in batches):
+            yield from map(self.update, batches)
+            return
+        while batches:
+            count, outputs = len(batches), batches[0].targets_BTO.shape[2]
+            parts = tuple(
+                np.concatenate([part[0] for part in column])[:, None].astype(self.dtype, copy=False)
+                for column in zip(*batches, strict=True)
+            )
+            ends_U = np.cumsum([batch.mask_BT.shape[1] for batch in batches])
+            share_UB = np.ones((count, 1), self.dtype)
+            if self.train.loss == "mean":
+                share_UB[:, 0] = [1 / (batch.mask_BT.sum() * outputs) for batch in batches]
+            scores_UB3, norms_U = np.empty((count, 1, 3), self.dtype), np.empty(count)
+            made = self._call_learn(self.rule, 0, parts, ends_U, share_UB, scores_UB3, norms_U)
+            self.updates += made
+            totals, norms = scores_UB3[:, 0].tolist(), norms_U.tolist()
+            for u in range(made):
+                yield Outcome(totals[u], norms[u], "")
+            if made < count:
+                yield self._refused(batches[made], totals[made], norms[made])
+            batches = batches[made + 1 :]
+
+    def _refused(self, batch: Batch, totals: list[float], norm: float) -> Outcome:
+        """The outcome of an update that is not made; its gradient is dropped."""
+        logits, _ = self.scorer(torch.from_numpy(batch.inputs_BTI))
+        refused = first_not_finite(self.model, logits, totals[0], self.gradient_of())
+        self.gradients[0][:] = 0
+        return Outcome(totals, norm, refused)

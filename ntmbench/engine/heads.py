@@ -11,7 +11,8 @@ from __future__ import annotations
 import numpy as np
 
 from ntmbench.engine import addressing
-from ntmbench.engine.products import dot, glue, inlined
+from ntmbench.engine.borrowed import matrix
+from ntmbench.engine.products import copy, dot, fill, glue, inlined
 from ntmbench.engine.scalars import exp, sigmoid, softplus, tanh
 from ntmbench.models.addressing import SMALL
 
@@ -20,11 +21,9 @@ from ntmbench.models.addressing import SMALL
 def split(shape, values_X):
     """Views of the head layer's numbers: those for addressing (J, ...) and those for writing."""
     size = shape.width + 3 + shape.shifts
-    middle = 2 * shape.heads * size
-    end = middle + 2 * shape.heads * shape.width
     return (
-        values_X[:middle].reshape((2 * shape.heads, size)),
-        values_X[middle:end].reshape((shape.heads, 2 * shape.width)),
+        matrix(values_X, 0, 2 * shape.heads, size),
+        matrix(values_X, 2 * shape.heads * size, shape.heads, 2 * shape.width),
     )
 
 
@@ -136,8 +135,7 @@ def _address(shape, head_X, previous_N, weighting_N, kept, head, scratch):
         if shape.content:
             addressing.interpolate(kept.content_JN[head], previous_N, gate, gated_N)
         else:
-            for n in range(gated_N.size):
-                gated_N[n] = previous_N[n]
+            copy(previous_N, gated_N)
         shift_S = head_X[width + 2 : width + 2 + shifts]
         addressing.shift(gated_N, shift_S, kept.shifted_JN[head])
         addressing.sharpen(kept.shifted_JN[head], gamma, kept.log_JN[head], weighting_N, scratch.N)
@@ -156,7 +154,7 @@ def heads_step_backward(
     heads, width = shape.heads, shape.width
     address_JX, write_HX = split(shape, values_X)
     d_address_JX, d_write_HX = split(shape, d_values_X)
-    d_values_X[:] = 0
+    fill(d_values_X, 0)
     addressing.write_backward(
         memory_MN, weightings_JN[heads:], write_HX, d_memory_MN, d_weightings_JN[heads:],
         d_write_HX, scratch.stages_HN,
@@ -169,9 +167,9 @@ def heads_step_backward(
         )  # fmt: skip
     # what memory^T is multiplied with: the reads' gradients and the keys, read heads first
     left_KM, right_KN, own_N = scratch.left_KM, scratch.right_KN, scratch.N
-    own_N[:] = 0
-    left_KM[:heads] = d_reads_HM
-    right_KN[:heads] = weightings_JN[:heads]
+    fill(own_N, 0)
+    copy(d_reads_HM, left_KM[:heads])
+    copy(weightings_JN[:heads], right_KN[:heads])
     if shape.content:  # what is in d_weightings_JN now is the gradient of the similarity
         unit_keys_JM = left_KM[heads:]
         for head in range(2 * heads):
@@ -181,7 +179,7 @@ def heads_step_backward(
             memory_MN, kept.inverse_norm_N, kept.similarity_JN, d_weightings_JN,
             scratch.d_unit_keys_JM, own_N,
         )  # fmt: skip
-        right_KN[heads:] = d_weightings_JN
+        copy(d_weightings_JN, right_KN[heads:])
         for head in range(2 * heads):
             unit_M, d_unit_M = unit_keys_JM[head], scratch.d_unit_keys_JM[head]
             d_key_M, along = d_address_JX[head, :width], dot(unit_M, d_unit_M)
@@ -190,9 +188,7 @@ def heads_step_backward(
     addressing.add_to_memory(own_N, memory_MN, left_KM, right_KN, d_memory_MN)
     head_values_backward(shape, values_X, d_values_X)
     for head in range(2 * heads):
-        d_previous_N, d_N = scratch.d_previous_JN[head], d_weightings_JN[head]
-        for n in range(d_N.size):
-            d_N[n] = d_previous_N[n]
+        copy(scratch.d_previous_JN[head], d_weightings_JN[head])
 
 
 @glue
@@ -203,7 +199,7 @@ def _address_backward(
     width, shifts = shape.width, shape.shifts
     beta, gate, gamma = head_X[width], head_X[width + 1], head_X[width + 2 + shifts]
     content_N = weighting_N
-    d_previous_N[:] = 0
+    fill(d_previous_N, 0)
     if shape.location:
         content_N, gated_N = kept.content_JN[head], kept.gated_JN[head]
         d_head_X[width + 2 + shifts] = addressing.sharpen_backward(
@@ -215,8 +211,7 @@ def _address_backward(
         )
         addressing.shift_backward(gated_N, shift_S, d_N, d_previous_N, d_shift_S)
         if shape.content:
-            for n in range(d_N.size):
-                d_N[n] = d_previous_N[n]
+            copy(d_previous_N, d_N)
             d_head_X[width + 1] = addressing.interpolate_backward(
                 content_N, previous_N, gate, d_N, d_previous_N
             )

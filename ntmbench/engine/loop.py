@@ -8,22 +8,19 @@ Shape suffixes: see `engine.shapes`.
 from __future__ import annotations
 
 from ntmbench.engine import cells
+from ntmbench.engine.borrowed import matrix
 from ntmbench.engine.heads import heads_step, heads_step_backward
 from ntmbench.engine.products import (
     add_outer_products,
     add_product,
     add_product_transposed,
     add_rows,
+    copy,
+    fill,
     glue,
     set_rows,
 )
 from ntmbench.engine.shapes import FF, GRU, LSTM, Kept
-
-
-@glue
-def matrix(flat_W, start, rows, columns):
-    """A view of a matrix in the flat array."""
-    return flat_W[start : start + rows * columns].reshape((rows, columns))
 
 
 @glue
@@ -47,7 +44,8 @@ def layer_parts(shape, places, flat_W, layer):
 @glue
 def rows_of(x_TBX, start, end):
     """Steps start .. end - 1 of all sequences as the rows of one matrix."""
-    return x_TBX[start:end].reshape(((end - start) * x_TBX.shape[1], x_TBX.shape[2]))
+    batch, columns = x_TBX.shape[1:]
+    return matrix(x_TBX, start * batch * columns, (end - start) * batch, columns)
 
 
 @glue
@@ -65,14 +63,14 @@ def begin(shape, places, weights, start, kept):
         place = places.initial_reads
         set_rows(kept.reads_TBR[0], weights[place : place + shape.reads])
     else:
-        kept.reads_TBR[0] = 0
+        fill(kept.reads_TBR[0], 0)
     if shape.heads:
         for b in range(batch):
             if shape.learned_memory:
                 for m in range(shape.width):
                     kept.memory_TBMN[0, b, m] = weights[places.initial_memory + m]
             else:
-                kept.memory_TBMN[0, b] = start.memory_MN
+                copy(start.memory_MN, kept.memory_TBMN[0, b])
             set_rows(kept.weightings_TBJN[0, b], start.weighting_N)
 
 
@@ -108,7 +106,7 @@ def layer_forward(shape, places, weights, kept, layer, start, end):
         if shape.cell == LSTM:
             add_product(hidden_TBH[t], own_HG, gates_TBG[t])
         elif shape.cell == GRU:
-            kept.recurrent_LTBG[layer, t] = 0
+            fill(kept.recurrent_LTBG[layer, t], 0)
             add_product(hidden_TBH[t], own_HG, kept.recurrent_LTBG[layer, t])
         for b in range(hidden_TBH.shape[1]):
             if shape.cell == LSTM:
@@ -156,7 +154,7 @@ def heads_forward(shape, places, weights, kept, t, scratch):
             (kept.memory_TBMN[t, b], kept.weightings_TBJN[t, b]),
             (kept.memory_TBMN[t + 1, b], kept.weightings_TBJN[t + 1, b]),
             kept_of(kept, t, b),
-            kept.reads_TBR[t + 1, b].reshape((shape.heads, shape.width)), scratch,
+            matrix(kept.reads_TBR[t + 1, b], 0, shape.heads, shape.width), scratch,
         )  # fmt: skip
 
 
@@ -168,21 +166,20 @@ def see(shape, kept, seen_TBF):
     for t in range(steps):
         for b in range(batch):
             for layer in range(shape.layers):
-                seen_TBF[t, b, layer * size : (layer + 1) * size] = kept.hidden_LTBH[
-                    layer, t + 1, b
-                ]
-            seen_TBF[t, b, shape.layers * size :] = kept.reads_TBR[t + 1, b]
+                seen_H = seen_TBF[t, b, layer * size : (layer + 1) * size]
+                copy(kept.hidden_LTBH[layer, t + 1, b], seen_H)
+            copy(kept.reads_TBR[t + 1, b], seen_TBF[t, b, shape.layers * size :])
 
 
 @glue
 def carry(shape, kept, steps):
     """Put the state after `steps` steps before step 0, where the next ones go on from it."""
     for layer in range(shape.layers):
-        kept.hidden_LTBH[layer, 0] = kept.hidden_LTBH[layer, steps]
-        kept.cell_LTBH[layer, 0] = kept.cell_LTBH[layer, steps]
-    kept.reads_TBR[0] = kept.reads_TBR[steps]
-    kept.memory_TBMN[0] = kept.memory_TBMN[steps]
-    kept.weightings_TBJN[0] = kept.weightings_TBJN[steps]
+        copy(kept.hidden_LTBH[layer, steps], kept.hidden_LTBH[layer, 0])
+        copy(kept.cell_LTBH[layer, steps], kept.cell_LTBH[layer, 0])
+    copy(kept.reads_TBR[steps], kept.reads_TBR[0])
+    copy(kept.memory_TBMN[steps], kept.memory_TBMN[0])
+    copy(kept.weightings_TBJN[steps], kept.weightings_TBJN[0])
 
 
 @glue
@@ -211,26 +208,27 @@ def read_out_backward(shape, places, weights, seen_TBF, d_logits_TBO, back, d_we
     d_logits_PO, seen_PF = rows_of(d_logits_TBO, 0, steps), rows_of(seen_TBF, 0, steps)
     add_outer_products(d_logits_PO, seen_PF, d_weight_OF)
     add_rows(d_logits_PO, d_bias_O)
-    seen_PF[:] = 0
+    fill(seen_PF, 0)
     add_product(d_logits_PO, weight_OF, seen_PF)
     size = shape.hidden
-    back.reads_TBR[0] = 0
-    back.hidden_LTBH[:, 0] = 0
+    fill(back.reads_TBR[0], 0)
+    for layer in range(shape.layers):
+        fill(back.hidden_LTBH[layer, 0], 0)
     for t in range(steps):
         for b in range(batch):
             for layer in range(shape.layers):
                 d_H = seen_TBF[t, b, layer * size : (layer + 1) * size]
-                back.hidden_LTBH[layer, t + 1, b] = d_H
-            back.reads_TBR[t + 1, b] = seen_TBF[t, b, shape.layers * size :]
+                copy(d_H, back.hidden_LTBH[layer, t + 1, b])
+            copy(seen_TBF[t, b, shape.layers * size :], back.reads_TBR[t + 1, b])
 
 
 @glue
 def backward(shape, places, weights, inputs_TBI, kept, back, d_weights, scratch):
     """Adds the gradients of all parameters but the readout's, given those that it began."""
     steps = inputs_TBI.shape[0]
-    back.cell_LBH[:] = 0
-    back.memory_BMN[:] = 0
-    back.weightings_BJN[:] = 0
+    fill(back.cell_LBH, 0)
+    fill(back.memory_BMN, 0)
+    fill(back.weightings_BJN, 0)
     at_once = 1 if shape.heads else steps
     for t in range(steps - at_once, -1, -at_once):
         if shape.heads:
@@ -249,7 +247,7 @@ def heads_backward(shape, places, weights, kept, back, t, scratch):
         heads_step_backward(
             shape, kept.values_TBX[t, b],
             (kept.memory_TBMN[t, b], kept.weightings_TBJN[t, b]), kept.weightings_TBJN[t + 1, b],
-            kept_of(kept, t, b), back.reads_TBR[t + 1, b].reshape((shape.heads, shape.width)),
+            kept_of(kept, t, b), matrix(back.reads_TBR[t + 1, b], 0, shape.heads, shape.width),
             back.memory_BMN[b], back.weightings_BJN[b], d_values_BX[b], scratch,
         )  # fmt: skip
     weight_FX, _ = head_layer(shape, places, weights)

@@ -9,11 +9,13 @@ from __future__ import annotations
 import numpy as np
 
 from ntmbench.engine.borrowed import borrow
-from ntmbench.engine.products import inlined, kernel
+from ntmbench.engine.products import fill, inlined, kernel
 from ntmbench.engine.scalars import inverse_root
+from ntmbench.engine.shapes import CLIPS, OPTIMISERS
 from ntmbench.optim import EPSILON
 
-GRAVES, RMSPROP, ADAM = 0, 1, 2
+GRAVES, RMSPROP = OPTIMISERS.index("graves-rmsprop"), OPTIMISERS.index("rmsprop")
+CLIP_NORM, CLIP_VALUE = CLIPS.index("norm"), CLIPS.index("value")
 BETA_1, BETA_2, SMALL = 0.9, 0.999, 1e-8  # torch's defaults
 
 CHUNK = 2048
@@ -35,34 +37,39 @@ def norm(gradient_W):
 
 
 @kernel
-def step(kind, weights_W, gradient_W, state_3W, settings, scale, limit, updates):
-    """One update of all parameters.
+def advance(rule, weights_W, gradient_W, state_3W, loss, updates):
+    """One update of all parameters, unless the loss or the norm is not finite; returns the norm.
 
     Args:
-        kind: GRAVES, RMSPROP or ADAM.
+        rule: a `shapes.Rule`.
+        gradient_W: zeros afterwards, if the update was made.
         state_3W: the optimiser's three running values of each parameter.
-        settings: learning rate, decay and momentum.
-        scale, limit: the gradient is multiplied by `scale`, then clipped to -limit .. limit.
         updates: how many there have been with this one.
     """
     weights_W, gradient_W, state_3W = borrow((weights_W, gradient_W, state_3W))
     number = weights_W.dtype.type
-    rate, decay, momentum = number(settings[0]), number(settings[1]), number(settings[2])
+    length = norm(gradient_W)
+    if not (np.isfinite(loss) and np.isfinite(length)):
+        return length
+    scale = min(1.0, rule.clip_at / (length + 1e-6)) if rule.clip == CLIP_NORM else 1.0  # as torch
+    limit = number(rule.clip_at if rule.clip == CLIP_VALUE else np.inf)
+    rate, decay, momentum = number(rule.learning_rate), number(rule.decay), number(rule.momentum)
     a_W, b_W, c_W = state_3W[0], state_3W[1], state_3W[2]
     for start in range(0, weights_W.size, CHUNK):
         end = min(start + CHUNK, weights_W.size)
         weights, gradient = weights_W[start:end], gradient_W[start:end]
         a, b, c = a_W[start:end], b_W[start:end], c_W[start:end]
-        clip(gradient, number(scale), number(limit))
-        if kind == GRAVES:
+        clip(gradient, number(scale), limit)
+        if rule.optimiser == GRAVES:
             graves_rmsprop(gradient, a, b, decay)
             move(weights, gradient, c, rate, momentum)
-        elif kind == RMSPROP:
+        elif rule.optimiser == RMSPROP:
             rmsprop(gradient, a, decay)
             move(weights, gradient, c, rate, momentum)
         else:
             adam(weights, gradient, a, b, rate, updates)
-        gradient[:] = 0
+        fill(gradient, 0)
+    return length
 
 
 @inlined

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from numba import njit
 
+from ntmbench.engine.borrowed import vector
+
 FAST = {"reassoc", "contract", "arcp", "nsz", "afn"}
 """Every fast-math flag but those that assume there is no NaN and no infinity."""
 
@@ -231,3 +233,19 @@ def set_rows(a_PG, b_G):
         a_G = a_PG[row]
         for g in range(b_G.size):
             a_G[g] = b_G[g]
+
+
+@inlined
+def fill(array, value):
+    """Every element becomes `value`; numba's own assignment of a slice is not vectorised."""
+    a_N = vector(array)
+    for n in range(a_N.size):
+        a_N[n] = value
+
+
+@inlined
+def copy(source, target):
+    """Into an array of as many elements."""
+    a_N, b_N = vector(source), vector(target)
+    for n in range(a_N.size):
+        b_N[n] = a_N[n]

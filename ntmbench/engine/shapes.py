@@ -63,6 +63,21 @@ class Start(NamedTuple):
     weighting_N: np.ndarray
 
 
+class Rule(NamedTuple):
+    """How a step is made of a gradient; `optimiser` and `clip` are the indices of their names."""
+
+    optimiser: int
+    learning_rate: float
+    decay: float
+    momentum: float
+    clip: int
+    clip_at: float
+
+
+OPTIMISERS = ("none", "graves-rmsprop", "rmsprop", "adam")
+CLIPS = ("none", "norm", "value")
+
+
 class Activations(NamedTuple):
     """What a block of sequences leaves behind for the way back, for T steps.
 
