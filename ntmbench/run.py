@@ -233,6 +233,7 @@ def _evaluate(folder: RunFolder, trainer: Trainer, interrupt: Interrupt) -> Iter
         "status": "diverged" if progress.diverged else "complete",
         "parameters": sum(weight.numel() for weight in trainer.model.parameters()),
         **{name: getattr(progress, name) for name in (*counts, *results)},
+        "memory_bytes": trainer.engine.memory_bytes,
         "reference": trainer.reference(),
         "environment": environment(config.device),
     }

@@ -70,7 +70,10 @@ def run_summary(summary: dict[str, Any], path: str) -> str:
             f"after {best['sequences']:,} sequences"
         )
     trained = f"trained for {duration(summary['seconds'])}"
-    lines.append(f"{trained}, {summary['sequences'] / summary['seconds']:.1f} sequences/s")
+    speed = f"{summary['sequences'] / summary['seconds']:,.1f} sequences/s"
+    held = summary.get("memory_bytes")
+    memory = f", {held / 1e6:,.1f} MB of activations and weights" if held else ""
+    lines.append(f"{trained}, {speed}{memory}")
     lines.append(f"kept in {path}")
     return "\n".join(lines)
 

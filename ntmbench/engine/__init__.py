@@ -1,9 +1,9 @@
 """The engines that train and score a model: `eager`, by autograd, and `fused`, by compiled kernels.
 
-Both have `updates_of(batches)`, which yields an `Outcome` for each batch, and `ahead`, how many
-batches it wants at one go; the optimiser's `state_dict` and `load_state_dict`; and `scorer`, what
-`evaluate.score_model` is given. They read and write the same parameters and give the
-same numbers to rounding.
+Both have `updates_of(batches)`, which yields an `Outcome` for each batch; `ahead`, how many batches
+it wants at one go; `memory_bytes`, where that is known; the optimiser's `state_dict` and
+`load_state_dict`; and `scorer`, what `evaluate.score_model` is given. They read and write the same
+parameters and give the same numbers to rounding.
 """
 
 from __future__ import annotations
@@ -31,6 +31,9 @@ class Engine(Protocol):
 
     @property
     def scorer(self) -> nn.Module: ...
+
+    @property
+    def memory_bytes(self) -> int | None: ...
 
     @property
     def ahead(self) -> int: ...

@@ -51,8 +51,7 @@ def prepare(tell: Callable[[str], object]) -> ModuleType:
 
 def _load(tell: Callable[[str], object]) -> ModuleType:
     _use_wide_vectors()
-    from ntmbench.engine import update
-
+    update = _module()
     wanted = os.environ.get(VARIABLE, "")
     if wanted == "off":
         tell(f"compiling kernels for this process alone: {VARIABLE} is off")
@@ -76,6 +75,12 @@ def _load(tell: Callable[[str], object]) -> ModuleType:
         tell(f"compiling kernels for this process alone: {folder} cannot be used: {error.strerror}")
         _keep_in(None, update)
         _run_all(update)
+    return update
+
+
+def _module() -> ModuleType:
+    from ntmbench.engine import update
+
     return update
 
 
@@ -133,8 +138,9 @@ def _key(entry: Path) -> str:
     import llvmlite.binding as llvm
     import numba
 
-    package = entry.parent.parent
-    sources = [*sorted(entry.parent.glob("*.py")), package / "optim.py"]
+    engine = Path(__file__).parent
+    package = engine.parent
+    sources = [*sorted(engine.glob("*.py")), package / "optim.py"]
     sources.append(package / "models" / "addressing.py")
     digest = hashlib.sha256()
     for path in sources:

@@ -24,6 +24,7 @@ class EagerEngine:
         self.optimiser = make_optimiser(train, model)
         self.scorer = model
         self.ahead = 1
+        self.memory_bytes = None
 
     def state_dict(self) -> dict[str, Any]:
         """The optimiser's, live."""

@@ -74,16 +74,6 @@ def make_workspace(shape: Shape, steps: int, batch: int, dtype: np.dtype, back: 
     )
 
 
-def training_bytes(model: nn.Module, steps: int, batch_size: int, threads: int = 1) -> int:
-    """Memory that training on sequences of so many steps takes, parameters and optimiser too."""
-    layout, dtype = lay_out(model), np.dtype(np.float32)
-    batch = min(BLOCK, -(-batch_size // threads))
-    few = make_workspace(layout.shape, 1, batch, dtype, back=True).bytes
-    a_step = make_workspace(layout.shape, 2, batch, dtype, back=True).bytes - few
-    workspace = few + (steps - 1) * a_step
-    return threads * (workspace + layout.size * 4) + 4 * layout.size * 4
-
-
 def _start(model: Any, dtype: np.dtype, memory_rows: int | None = None) -> Start:
     if not hasattr(model, "memory_rows"):
         return Start(empty((0, 0), dtype), empty((0,), dtype))
@@ -191,6 +181,12 @@ class FusedEngine:
         self.state_3W[:] = stored
         self.updates = int(state["updates"])
         self.start = _start(self.model, self.dtype)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Memory for activations, parameters, gradients and the optimiser, as large as it grew."""
+        flat = (1 + len(self.gradients) + len(self.state_3W)) * self.weights_W.nbytes
+        return flat + sum(space.bytes for space in self.spaces.values())
 
     def gradient_of(self) -> dict[str, Tensor]:
         """The gradients that `learn` left, by the names of the parameters."""
