@@ -266,12 +266,10 @@ def compare(run_a: Path, run_b: Path, weights: str, as_json: bool) -> None:
     from ntmbench.cells import heading
     from ntmbench.compare import compare_runs, configuration_difference
     from ntmbench.engine import get_ready
-    from ntmbench.machine import pin_threads
     from ntmbench.saved import load_run
     from ntmbench.show import comparison_table
 
     a, b = load_run(run_a), load_run(run_b)
-    pin_threads()
     for one in (a, b):
         get_ready(one.config.engine, say)
     changed, rows = configuration_difference(a, b), compare_runs(a, b, weights)
@@ -307,3 +305,40 @@ def report(folder: Path, out: Path | None) -> None:
     from ntmbench.report import write_report
 
     click.echo(f"report: {write_report(folder, out or folder / 'report')}")
+
+
+def _complete_one_task(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    return [name for name in _complete_task(ctx, param, incomplete) if name != "all"]
+
+
+@main.command()
+@click.option(
+    "--task", "task", default="copy", show_default=True, shell_complete=_complete_one_task,
+    help="What is trained on: a name or a FILE.toml.",
+)  # fmt: skip
+@click.option(
+    "--threads", type=click.IntRange(min=1), default=1, show_default=True,
+    help="Threads that a batch is split over.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def bench(task: str, threads: int, as_json: bool) -> None:
+    """Measure how fast training is on this machine.
+
+    Whole updates of both engines, where the time of an update goes, how near the kernel comes to
+    the machine's peak, and how an update grows with steps, memory and batch. Sequences are those
+    of the middle of the task's training range. It takes a minute or two; nothing is kept.
+
+    \b
+    ntmbench bench
+    ntmbench bench --threads 2 --json
+    ntmbench bench --task recall
+    """
+    found = load_task(task)
+
+    from ntmbench.bench import Bench, as_text
+
+    results = Bench(task=found, threads=threads, tell=say).measure()
+    if as_json:
+        click.echo(json.dumps(json_ready(results), indent=2, allow_nan=False))
+        return
+    click.echo(as_text(results))

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from torch import nn
 
 from ntmbench.config import differences
 from ntmbench.errors import UserError
-from ntmbench.evaluate import point_batches, point_label, score_model
+from ntmbench.evaluate import Scores, point_batches, point_label, score_model
 from ntmbench.folder import METRICS
+from ntmbench.generators import Batch
+from ntmbench.machine import pin_threads
 from ntmbench.saved import Run
 from ntmbench.stats import paired_difference
 from ntmbench.streams import stream
@@ -40,11 +43,11 @@ def compare_runs(a: Run, b: Run, weights: str = "best") -> list[dict[str, Any]]:
             )
     points = [*a.config.evaluate.points]
     points += [point for point in b.config.evaluate.points if point not in points]
-    models = [(run.scorer(weights), run.device) for run in (a, b)]
+    models = [(run.scorer(weights), run) for run in (a, b)]
     rows = []
     for point in points:
         batches = point_batches(a.generator, point, a.config.evaluate)
-        scores_a, scores_b = (score_model(model, batches, device) for model, device in models)
+        scores_a, scores_b = (_score(model, run, batches) for model, run in models)
         for metric in METRICS:
             values_a, values_b = getattr(scores_a, metric), getattr(scores_b, metric)
             both = np.isfinite(values_a) & np.isfinite(values_b)
@@ -69,3 +72,9 @@ def compare_runs(a: Run, b: Run, weights: str = "best") -> list[dict[str, Any]]:
                 }
             )
     return rows
+
+
+def _score(model: nn.Module, run: Run, batches: list[Batch]) -> Scores:
+    """The scores of a run's model, computed as in the run."""
+    pin_threads(run.config.threads)
+    return score_model(model, batches, run.device)

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import filelock
 
@@ -43,7 +44,7 @@ from ntmbench.weights import (
     save_weights,
 )
 
-MUST_AGREE = ("ntmbench", "python", "torch", "numpy", "processor", "gpu", "threads")
+MUST_AGREE = ("ntmbench", "python", "torch", "numpy", "kernels", "processor", "gpu", "threads")
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,16 @@ Event = Update | CurvePoint | PointScores | Resumed
 
 def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _environment(config: RunConfig) -> dict[str, Any]:
+    """What the run runs on: see `machine.environment`; and what its kernels are compiled with."""
+    found = environment(config.device)
+    if config.engine == "fused":
+        from ntmbench.engine.compiled import description
+
+        found["kernels"] = description()
+    return found
 
 
 def folder_of(out: Path, config: RunConfig) -> RunFolder:
@@ -112,7 +123,7 @@ def _begin(folder: RunFolder, config: RunConfig) -> None:
     try:
         write_rows(folder.curve_file, CURVE_COLUMNS, [])
         content = {"schema": SCHEMA, "created": _now()}
-        content |= {"environment": environment(config.device), "config": config.to_dict()}
+        content |= {"environment": _environment(config), "config": config.to_dict()}
         write_json(folder.config_file, content)
     except BaseException:
         for path, aside in reversed(moved):
@@ -170,7 +181,7 @@ def _restore(folder: RunFolder, trainer: Trainer) -> Resumed:
             "start the run again with --overwrite"
         )
     write_bytes(folder.curve_file, "".join(kept).encode())
-    before, here = folder.read_config()["environment"], environment(trainer.config.device)
+    before, here = folder.read_config()["environment"], _environment(trainer.config)
     changed = [
         f"{key} {before.get(key)} -> {here.get(key)}"
         for key in MUST_AGREE
@@ -235,7 +246,7 @@ def _evaluate(folder: RunFolder, trainer: Trainer, interrupt: Interrupt) -> Iter
         **{name: getattr(progress, name) for name in (*counts, *results)},
         "memory_bytes": trainer.engine.memory_bytes,
         "reference": trainer.reference(),
-        "environment": environment(config.device),
+        "environment": _environment(config),
     }
     write_json(folder.summary_file, summary)
     with write_errors(folder.checkpoint_file):

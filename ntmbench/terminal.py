@@ -60,7 +60,7 @@ class Progress:
         self.started = time.monotonic()
         self.due = self.started + FIRST_HEARTBEAT
         self.first: int | None = None
-        self.bits = math.nan
+        self.bits, self.seen = math.nan, 0
         self.points = 0
 
     def __enter__(self) -> Progress:
@@ -84,7 +84,9 @@ class Progress:
             self.first = event.sequences if self.first is None else self.first
             if math.isfinite(event.loss_bits):
                 new = event.loss_bits
-                self.bits = new if math.isnan(self.bits) else 0.98 * self.bits + 0.02 * new
+                old = 0.98 ** (event.sequences - self.seen)  # an event may be of many sequences
+                self.bits = new if math.isnan(self.bits) else old * self.bits + (1 - old) * new
+            self.seen = event.sequences
             text = self._training(event.sequences)
             if isinstance(event, CurvePoint):
                 scores = f"validation {event.val_loss_bits:.3f} bits, {event.val_exact:.1%} exact"

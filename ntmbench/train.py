@@ -177,10 +177,11 @@ class Trainer:
     def seconds_an_update(self) -> float:
         """What an update costs, in seconds; the weights are lost.
 
-        The median of three goes, after one that is not counted. A mixed batch is as long as its
-        longest sequence, so batches are drawn; single ones are of the middle of the range.
+        The median of three goes, after one that is not counted; a go is several updates if the
+        engine makes several and they are quick. A mixed batch is as long as its longest sequence,
+        so batches are drawn; single ones are of the middle of the range.
         """
-        train, rng, count = self.config.train, np.random.default_rng(0), self.engine.ahead
+        train, rng, count = self.config.train, np.random.default_rng(0), 1
         mixed = train.lengths == "sequence" and train.batch_size > 1
         point = {axis: (low + high + 1) // 2 for axis, (low, high) in train.vary.items()}
         taken = []
@@ -188,6 +189,8 @@ class Trainer:
             before = self.progress.seconds
             self._updates(rng, train.batch_size, count, None if mixed else point)
             taken.append((self.progress.seconds - before) / count)
+            if taken[0] < 0.01:
+                count = self.engine.ahead
         return float(np.median(taken[1:]))
 
     def _updates(

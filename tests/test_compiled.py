@@ -8,9 +8,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from ntmbench.engine import compiled
+from ntmbench.engine import compiled, why_not_fused
+from ntmbench.models import find_model
 
 KERNEL = """
 import numba
@@ -24,7 +26,8 @@ ENTRIES = (add,)
 
 SHOW = """
 import json, sys, time
-from ntmbench.engine import compiled
+from ntmbench.engine import compiled, why_not_fused
+from ntmbench.models import find_model
 sys.path.insert(0, sys.argv[1])
 import kernel
 def run_all(module):
@@ -112,5 +115,19 @@ def test_what_decides_the_machine_code_decides_the_folder(monkeypatch):
     assert compiled._key(entry) == before
     monkeypatch.setattr("numba.__version__", "0.0")
     other = compiled._key(entry)
-    monkeypatch.setattr(compiled._numba_config(), "CPU_FEATURES", "+none")
+    monkeypatch.setenv("NUMBA_BOUNDSCHECK", "1")
     assert len({before, other, compiled._key(entry)}) == 3
+
+
+def test_without_compiling_there_is_no_fused_engine(monkeypatch):
+    assert why_not_fused(find_model("ntm"), "cpu") == ""
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    assert "NUMBA_DISABLE_JIT" in why_not_fused(find_model("ntm"), "cpu")
+
+
+def test_denormals_are_flushed_meanwhile_and_only_then():
+    tiny = np.float32(1e-40)
+    assert tiny * np.float32(0.5) != 0
+    with compiled.flushed_denormals():
+        assert tiny * np.float32(0.5) == 0
+    assert tiny * np.float32(0.5) != 0

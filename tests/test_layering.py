@@ -28,7 +28,7 @@ LAYERS = (
     ("run", "saved"),
     ("compare", "testing", "terminal"),
     ("show",),
-    ("cells",),
+    ("cells", "bench"),
     ("cli",),
     ("__main__",),
 )

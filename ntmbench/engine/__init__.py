@@ -9,11 +9,12 @@ parameters and give the same numbers to rounding.
 from __future__ import annotations
 
 import importlib.util
+import os
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from ntmbench.errors import UserError
-from ntmbench.models import BUILT_IN, ModelSpec
+from ntmbench.models import ModelSpec
 
 if TYPE_CHECKING:
     from torch import nn
@@ -23,7 +24,12 @@ if TYPE_CHECKING:
     from ntmbench.generators import Batch
 
 ENGINES = ("auto", "eager", "fused")
-_FUSED = {spec.target for spec in BUILT_IN.values()}
+FUSED = (
+    "ntmbench.models.ntm:NTM",
+    "ntmbench.models.recurrent:LSTM",
+    "ntmbench.models.recurrent:GRU",
+)
+"""The classes whose computation the kernels do."""
 
 
 class Engine(Protocol):
@@ -48,11 +54,13 @@ class Engine(Protocol):
 def why_not_fused(spec: ModelSpec, device: str) -> str:
     """Why the fused engine cannot train a model on a device; "" if it can."""
     if device != "cpu":
-        return f"device '{device}': the fused engine computes on the CPU"
-    if spec.target not in _FUSED:
-        return f"model '{spec.name}' is not built in"
+        return f"device '{device}': the fused engine computes on the CPU (--device cpu)"
+    if spec.target not in FUSED:
+        return f"model '{spec.name}' has no kernels: only the built-in ones have"
     if importlib.util.find_spec("numba") is None:
         return "numba is not installed"
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") != "0":
+        return "NUMBA_DISABLE_JIT is set"
     return ""
 
 

@@ -1,5 +1,5 @@
 """Equations 2 to 9 of Graves, Wayne, Danihelka 2014, forward and backward: the twins of
-`models.addressing`, under the same names.
+`models.addressing`, under the same names (`write` is its `erase` and `add` in one).
 
 One sequence, one step. The memory is stored with its width first, so that every inner loop runs
 along the locations. Shape suffixes: M memory width, N memory rows (locations), J heads (or H of one

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from ntmbench.config import TrainConfig
-from ntmbench.engine.compiled import kernels
+from ntmbench.engine.compiled import flushed_denormals, kernels
 from ntmbench.engine.layout import adopt, flat_parameters, lay_out
 from ntmbench.engine.outcome import Outcome, first_not_finite
 from ntmbench.engine.shapes import (
@@ -85,13 +85,18 @@ def _start(model: Any, dtype: np.dtype, memory_rows: int | None = None) -> Start
     return start
 
 
+def _memory_version(model: Any) -> int:
+    """A number that changes when somebody writes to the model's initial memory."""
+    return model.initial_memory_NM._version if hasattr(model, "memory_rows") else 0
+
+
 def _steps_first(part: np.ndarray, start: int, end: int, dtype: np.dtype) -> np.ndarray:
     """Sequences start .. end - 1 of an array with the batch first, as one with the steps first."""
     return np.ascontiguousarray(part[start:end].swapaxes(0, 1), dtype)
 
 
 class FusedModel(nn.Module):
-    """A model's forward pass by kernels that keep no activations: the same logits, no gradient.
+    """A model's forward pass by kernels that keep a few steps: the same logits, no gradient.
 
     It reads the parameters anew at every call. Of a state it takes the number of memory rows only:
     every sequence starts from the initial state.
@@ -128,10 +133,11 @@ class FusedModel(nn.Module):
             for step in range(0, steps, WINDOW):
                 window_TBI = inputs_TBI[step : step + WINDOW]
                 count = len(window_TBI)
-                kernels().predict(
-                    shape, self.layout.places, weights_W, window_TBI, kept, scratch, seen[:count],
-                    logits[:count],
-                )  # fmt: skip
+                with flushed_denormals():
+                    kernels().predict(
+                        shape, self.layout.places, weights_W, window_TBI, kept, scratch,
+                        seen[:count], logits[:count],
+                    )  # fmt: skip
                 logits_BTO[first:end, step : step + count] = logits[:count].swapaxes(0, 1)
         return torch.from_numpy(logits_BTO), None
 
@@ -157,7 +163,7 @@ class FusedEngine:
         self.updates = 0
         self.spaces: dict[tuple[int, int], Workspace] = {}
         self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self.start = _start(model, self.dtype)
+        self.start, self.start_version = _start(model, self.dtype), _memory_version(model)
         self.scorer = FusedModel(model)
 
     def _zeros(self, *sizes: int) -> np.ndarray:
@@ -170,7 +176,7 @@ class FusedEngine:
         return {"state": torch.from_numpy(self.state_3W), "updates": self.updates}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """To be called after the model's own.
+        """Go back to what `state_dict` gave.
 
         Raises:
             KeyError, ValueError: it is not a state of this engine and model.
@@ -180,11 +186,12 @@ class FusedEngine:
             raise ValueError("the optimiser's state is of another model")
         self.state_3W[:] = stored
         self.updates = int(state["updates"])
-        self.start = _start(self.model, self.dtype)
 
     @property
-    def memory_bytes(self) -> int:
+    def memory_bytes(self) -> int | None:
         """Memory for activations, parameters, gradients and the optimiser, as large as it grew."""
+        if not self.spaces:  # nothing was trained since the engine was made
+            return None
         flat = (1 + len(self.gradients) + len(self.state_3W)) * self.weights_W.nbytes
         return flat + sum(space.bytes for space in self.spaces.values())
 
@@ -246,9 +253,15 @@ class FusedEngine:
         norms_U: np.ndarray,
     ) -> int:
         """The kernel `learn`, given its room."""
+        if self.start_version != _memory_version(self.model):  # somebody loaded another one
+            self.start, self.start_version = (
+                _start(self.model, self.dtype),
+                _memory_version(self.model),
+            )
         longest = int(np.diff(ends_U, prepend=0).max())
         space = self._space(thread, share_UB.shape[1], longest)
-        return self.kernels.learn(
+        with flushed_denormals():
+            return self.kernels.learn(
             self.layout.shape, self.layout.places, self.weights_W, self.start, parts, ends_U,
             *space, share_UB, scores_UB3, self.gradients[thread], rule, self.state_3W, norms_U,
             self.updates,
@@ -265,9 +278,9 @@ class FusedEngine:
     def update(self, batch: Batch) -> Outcome:
         """Learn from a batch; no step is made if the loss or the gradient's norm is not finite."""
         totals = self.learn(batch).sum(0).tolist()
-        norm = self.kernels.advance(
-            self.rule, self.weights_W, self.gradients[0], self.state_3W, totals[0], self.updates + 1
-        )
+        parts = self.weights_W, self.gradients[0], self.state_3W
+        with flushed_denormals():
+            norm = self.kernels.advance(self.rule, *parts, totals[0], self.updates + 1)
         if not (math.isfinite(totals[0]) and math.isfinite(norm)):
             return self._refused(batch, totals, norm)
         self.updates += 1

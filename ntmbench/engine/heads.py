@@ -8,6 +8,8 @@ times (erase M, add M).
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from ntmbench.engine import addressing
@@ -31,7 +33,6 @@ def split(shape, values_X):
 def head_values(shape, values_X):
     """The head layer's numbers, brought into range where they stand (section 3.3)."""
     width, shifts = shape.width, shape.shifts
-    one = values_X.dtype.type(1)
     address_JX, write_HX = split(shape, values_X)
     for head in range(address_JX.shape[0]):
         head_X = address_JX[head]
@@ -49,7 +50,7 @@ def head_values(shape, values_X):
             total += shift_S[s]
         for s in range(shifts):
             shift_S[s] /= total
-        head_X[width + 2 + shifts] = one + softplus(head_X[width + 2 + shifts])
+        head_X[width + 2 + shifts] = softplus(head_X[width + 2 + shifts])  # gamma - 1
     for head in range(write_HX.shape[0]):
         head_X = write_HX[head]
         for m in range(width):
@@ -69,7 +70,7 @@ def head_values_backward(shape, values_X, d_values_X):
         head_X, d_X = address_JX[head], d_address_JX[head]
         for m in range(width):
             d_X[m] *= one - head_X[m] * head_X[m]
-        d_X[width] *= one - exp(-head_X[width])  # softplus' = sigmoid = 1 - e^-softplus
+        d_X[width] *= -math.expm1(-head_X[width])  # softplus' = sigmoid = 1 - e^-softplus
         d_X[width + 1] *= head_X[width + 1] * (one - head_X[width + 1])
         shift_S, d_shift_S = (
             head_X[width + 2 : width + 2 + shifts],
@@ -78,7 +79,7 @@ def head_values_backward(shape, values_X, d_values_X):
         mean = dot(shift_S, d_shift_S)
         for s in range(shifts):
             d_shift_S[s] = shift_S[s] * (d_shift_S[s] - mean)
-        d_X[width + 2 + shifts] *= one - exp(one - head_X[width + 2 + shifts])
+        d_X[width + 2 + shifts] *= -math.expm1(-head_X[width + 2 + shifts])
     for head in range(write_HX.shape[0]):
         head_X, d_X = write_HX[head], d_write_HX[head]
         for m in range(width):
@@ -101,7 +102,7 @@ def unit_key(key_M, unit_key_M):
 def heads_step(shape, values_X, before, after, kept, reads_HM, scratch):
     """Find the weightings, read, write: from `before` (memory, weightings) to `after`.
 
-    `kept` is what the way back needs: see `activations.Kept`.
+    `kept` is what the way back needs: see `shapes.Kept`.
     """
     memory_MN, previous_JN = before
     new_memory_MN, weightings_JN = after
@@ -126,7 +127,8 @@ def heads_step(shape, values_X, before, after, kept, reads_HM, scratch):
 def _address(shape, head_X, previous_N, weighting_N, kept, head, scratch):
     """The new weighting of one head: figure 2 of the paper."""
     width, shifts = shape.width, shape.shifts
-    beta, gate, gamma = head_X[width], head_X[width + 1], head_X[width + 2 + shifts]
+    beta, gate = head_X[width], head_X[width + 1]
+    gamma = head_X.dtype.type(1) + head_X[width + 2 + shifts]
     if shape.content:
         content_N = kept.content_JN[head] if shape.location else weighting_N
         addressing.content_weighting(kept.similarity_JN[head], beta, content_N, scratch.N)
@@ -197,7 +199,8 @@ def _address_backward(
 ):
     """`d_N` comes in as the gradient of the weighting and leaves as that of the similarity."""
     width, shifts = shape.width, shape.shifts
-    beta, gate, gamma = head_X[width], head_X[width + 1], head_X[width + 2 + shifts]
+    beta, gate = head_X[width], head_X[width + 1]
+    gamma = head_X.dtype.type(1) + head_X[width + 2 + shifts]
     content_N = weighting_N
     fill(d_previous_N, 0)
     if shape.location:

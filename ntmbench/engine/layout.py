@@ -15,11 +15,8 @@ from torch import Tensor, nn
 
 from ntmbench.engine.shapes import FF, GRU, LSTM, Places, Shape, empty, padded
 from ntmbench.models.ntm import NTM, FeedForwardStack
-from ntmbench.models.recurrent import GRU as GRUModel
-from ntmbench.models.recurrent import LSTM as LSTMModel
 from ntmbench.models.recurrent import GRUStack, LSTMStack
 
-SUPPORTED = (NTM, LSTMModel, GRUModel)
 CELLS = {LSTMStack: LSTM, GRUStack: GRU, FeedForwardStack: FF}
 
 
@@ -79,7 +76,7 @@ class _Writer:
 
 
 def lay_out(model: Any) -> Layout:
-    """The layout of one of the `SUPPORTED` models."""
+    """The layout of a model that the fused engine supports: an NTM, LSTM or GRU of ours."""
     ntm = isinstance(model, NTM)
     stack_name = "controller" if ntm else "stack"
     stack = getattr(model, stack_name)

@@ -53,7 +53,8 @@ def advance(rule, weights_W, gradient_W, state_3W, loss, updates):
         return length
     scale = min(1.0, rule.clip_at / (length + 1e-6)) if rule.clip == CLIP_NORM else 1.0  # as torch
     limit = number(rule.clip_at if rule.clip == CLIP_VALUE else np.inf)
-    rate, decay, momentum = number(rule.learning_rate), number(rule.decay), number(rule.momentum)
+    rate, momentum = number(rule.learning_rate), number(rule.momentum)
+    decay, new = number(rule.decay), number(1 - rule.decay)
     a_W, b_W, c_W = state_3W[0], state_3W[1], state_3W[2]
     for start in range(0, weights_W.size, CHUNK):
         end = min(start + CHUNK, weights_W.size)
@@ -61,10 +62,10 @@ def advance(rule, weights_W, gradient_W, state_3W, loss, updates):
         a, b, c = a_W[start:end], b_W[start:end], c_W[start:end]
         clip(gradient, number(scale), limit)
         if rule.optimiser == GRAVES:
-            graves_rmsprop(gradient, a, b, decay)
+            graves_rmsprop(gradient, a, b, decay, new)
             move(weights, gradient, c, rate, momentum)
         elif rule.optimiser == RMSPROP:
-            rmsprop(gradient, a, decay)
+            rmsprop(gradient, a, decay, new)
             move(weights, gradient, c, rate, momentum)
         else:
             adam(weights, gradient, a, b, rate, updates)
@@ -83,15 +84,15 @@ def clip(gradient_W, scale, limit):
 
 
 @inlined
-def graves_rmsprop(gradient_W, square_W, mean_W, decay):
+def graves_rmsprop(gradient_W, square_W, mean_W, decay, new):
     """g / sqrt(n - m^2 + 1e-4): Graves 2013 (arXiv 1308.0850), eq. 38 to 40, in the gradient's
     place."""
     number = gradient_W.dtype.type
-    zero, one, epsilon = number(0), number(1), number(EPSILON)
+    zero, epsilon = number(0), number(EPSILON)
     for w in range(gradient_W.size):
         g = gradient_W[w]
-        square = decay * square_W[w] + (one - decay) * g * g
-        mean = decay * mean_W[w] + (one - decay) * g
+        square = decay * square_W[w] + new * g * g
+        mean = decay * mean_W[w] + new * g
         variance = square - mean * mean
         variance = zero if variance < zero else variance  # rounding can make it negative
         square_W[w] = square
@@ -100,12 +101,12 @@ def graves_rmsprop(gradient_W, square_W, mean_W, decay):
 
 
 @inlined
-def rmsprop(gradient_W, square_W, decay):
+def rmsprop(gradient_W, square_W, decay, new):
     """g / (sqrt(n) + 1e-8) in the gradient's place: torch.optim.RMSprop, not centred."""
-    one, small = gradient_W.dtype.type(1), gradient_W.dtype.type(SMALL)
+    small = gradient_W.dtype.type(SMALL)
     for w in range(gradient_W.size):
         g = gradient_W[w]
-        square = decay * square_W[w] + (one - decay) * g * g
+        square = decay * square_W[w] + new * g * g
         square_W[w] = square
         gradient_W[w] = g / (np.sqrt(square) + small)
 
@@ -123,14 +124,15 @@ def move(weights_W, direction_W, step_W, rate, momentum):
 def adam(weights_W, gradient_W, mean_W, square_W, rate, updates):
     """Kingma and Ba 2015, algorithm 1, with torch's defaults."""
     number = weights_W.dtype.type
-    one, small = number(1), number(SMALL)
-    beta_1, beta_2 = number(BETA_1), number(BETA_2)
+    small = number(SMALL)
+    beta_1, new_1 = number(BETA_1), number(1 - BETA_1)
+    beta_2, new_2 = number(BETA_2), number(1 - BETA_2)
     rate = number(rate / (1 - BETA_1**updates))
     root = number(1 / np.sqrt(1 - BETA_2**updates))
     for w in range(gradient_W.size):
         g = gradient_W[w]
-        mean = beta_1 * mean_W[w] + (one - beta_1) * g
-        square = beta_2 * square_W[w] + (one - beta_2) * g * g
+        mean = beta_1 * mean_W[w] + new_1 * g
+        square = beta_2 * square_W[w] + new_2 * g * g
         mean_W[w] = mean
         square_W[w] = square
         gradient_W[w] = mean / (np.sqrt(square) * root + small)

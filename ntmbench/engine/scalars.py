@@ -1,8 +1,8 @@
 """Elementary functions that the compiler can turn into vector instructions.
 
-In float32 they are polynomials, right to about 2e-7; in float64, which is for checking, they are
-the C library's. NaN in gives NaN out. None of them may be compiled with `reassoc`: the rounding
-trick in `exp` would be simplified away.
+In float32 they are polynomials, right to about 2e-7 of the value; in float64, which is for
+checking, they are the C library's. NaN in gives NaN out; infinities are not told apart. None of
+them may be compiled with `reassoc`: the rounding trick in `exp` would be simplified away.
 """
 
 # pyright: reportCallIssue=false
@@ -20,6 +20,7 @@ from numba.extending import intrinsic, overload
 
 EXACT: Any = {"fastmath": {"contract"}}
 LOWEST = -87.0  # exp of it is the smallest normal float32, about
+NEAR = 0.625  # tanh is a series within it
 _I32 = ir.IntType(32)
 _SQRT_HALF = 0x3F3504F3  # the bits of sqrt(1/2) in float32
 
@@ -199,14 +200,27 @@ def tanh(x):
 def _tanh(x):
     if x == types.float64:
         return lambda x: math.tanh(x)
-    one, two = np.float32(1), np.float32(2)
+    # near 0, where 1 - e^-2x cancels: tanh x = x + x^3 P(x^2), P fitted in `_tanh_series`
+    p0, p1, p2, p3, p4, p5 = (np.float32(c) for c in _tanh_series())
+    one, two, near = np.float32(1), np.float32(2), np.float32(NEAR)
 
     def tanh32(x):
+        z = x * x
+        series = ((((p5 * z + p4) * z + p3) * z + p2) * z + p1) * z + p0
+        inner = x + x * z * series
         small = exp(-two * abs(x))
-        found = (one - small) / (one + small)
-        return -found if x < 0 else found
+        outer = (one - small) / (one + small)
+        outer = -outer if x < 0 else outer
+        return inner if abs(x) < near else outer
 
     return tanh32
+
+
+def _tanh_series() -> np.ndarray:
+    """The coefficients of P, lowest first, by interpolation at Chebyshev points in float64."""
+    z = (np.polynomial.chebyshev.chebpts1(6) + 1) * NEAR**2 / 2
+    values = (np.tanh(np.sqrt(z)) / np.sqrt(z) - 1) / z
+    return np.polynomial.Polynomial.fit(z, values, 5).convert().coef
 
 
 def softplus(x):
