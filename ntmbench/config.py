@@ -125,10 +125,11 @@ class TrainConfig:
             "diverged_after",
         ):
             value = getattr(self, name)
-            _require("train", name, value, "1 or more", value >= 1)
+            _require("train", name, value, "1 to 2^62", 1 <= value <= 2**62)
         for name in ("learning_rate", "clip_at"):
             value = getattr(self, name)
-            _require("train", name, value, "over 0", value > 0)
+            allowed = "over 0 and at most 1e38, the largest float32 about"
+            _require("train", name, value, allowed, 0 < value <= 1e38)
         for name in ("decay", "momentum"):
             value = getattr(self, name)
             _require("train", name, value, "at least 0 and under 1", 0 <= value < 1)
@@ -226,7 +227,7 @@ class RunConfig:
     seed: int
     profile: str
     tag: str
-    device: str
+    device: Literal["cpu", "cuda"]
     engine: Literal["eager", "fused"] = "eager"
     threads: int = 1
     train: TrainConfig
@@ -235,7 +236,8 @@ class RunConfig:
     paper: PaperConfig
 
     def __post_init__(self) -> None:
-        _require("run", "threads", self.threads, "1 or more", self.threads >= 1)
+        allowed = f"1 to {MOST_THREADS}"
+        _require("run", "threads", self.threads, allowed, 1 <= self.threads <= MOST_THREADS)
 
     def to_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -251,6 +253,7 @@ class RunConfig:
         return f"{self.model.name}@{self.tag}" if self.tag else self.model.name
 
 
+MOST_THREADS = 256
 HOW = ("device", "engine", "threads")
 """How a run is computed: it changes the last digits, and a run that was begun goes on with it."""
 

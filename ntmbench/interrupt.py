@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,7 +23,8 @@ class Interrupt:
             raise KeyboardInterrupt
         self.asked = True
         # not through sys.stderr: the signal may have come in the middle of a write to it
-        os.write(2, b"\nstopping after this update; once more to leave at once\n")
+        if sys.stderr is not None:  # else descriptor 2 may be any file
+            os.write(2, b"\nstopping after this update; once more to leave at once\n")
 
 
 @contextlib.contextmanager

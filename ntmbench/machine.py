@@ -7,7 +7,7 @@ import os
 import platform
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ import ntmbench
 from ntmbench.errors import UserError
 
 
-def choose_device(name: str) -> str:
+def choose_device(name: str) -> Literal["cpu", "cuda"]:
     """The device that "auto", "cpu" or "cuda" means here.
 
     Raises:
@@ -26,7 +26,7 @@ def choose_device(name: str) -> str:
         raise UserError("device 'cuda' was asked for, but torch finds no CUDA device; use 'cpu'")
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
-    return name
+    return "cuda" if name == "cuda" else "cpu"
 
 
 def pin_threads(threads: int = 1) -> None:

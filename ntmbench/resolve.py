@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ntmbench import config as configs
 from ntmbench.engine import choose_engine
@@ -23,7 +23,7 @@ def resolve(
     model: str,
     *,
     seed: int,
-    device: str = "cpu",
+    device: Literal["cpu", "cuda"] = "cpu",
     engine: str = "auto",
     threads: int = 1,
     tag: str = "",
@@ -40,8 +40,8 @@ def resolve(
     """
     if not 0 <= seed <= MOST_SEED:
         raise UserError(f"seed must be 0 to {MOST_SEED}, not {seed}")
-    if not re.fullmatch(r"[A-Za-z0-9_.-]*", tag):
-        raise UserError(f"tag may have letters, digits, '_', '.' and '-', not '{tag}'")
+    if not re.fullmatch(r"[A-Za-z0-9_.-]{0,100}", tag):
+        raise UserError(f"tag may have up to 100 letters, digits, '_', '.' and '-', not '{tag}'")
     table, spec = _with_recipe(task, model)
     for text in overrides:
         table = merge(table, parse_override(text))

@@ -107,14 +107,32 @@ def _held(folder: RunFolder) -> Iterator[None]:
     try:
         for left_by_a_crash in folder.path.glob(".*.tmp"):
             left_by_a_crash.unlink()
+        _undo_replacing(folder)
         yield
     finally:
         lock.release()
 
 
+def _retired(folder: RunFolder) -> Path:
+    """Where the files of a run wait while another one takes its place."""
+    return folder.path.with_name(f".{folder.path.name}.replaced")
+
+
+def _undo_replacing(folder: RunFolder) -> None:
+    """Put back what a crash in the middle of `_begin` left aside; config.json is moved last."""
+    retired = _retired(folder)
+    if not retired.exists():
+        return
+    replaced = folder.exists and (retired / folder.config_file.name).exists()
+    for path in [] if replaced else folder.written_files:
+        if (retired / path.name).exists():
+            os.replace(retired / path.name, path)
+    shutil.rmtree(retired)
+
+
 def _begin(folder: RunFolder, config: RunConfig) -> None:
     """Write what a new run begins with; a run that was there is back in its place if that fails."""
-    retired = folder.path.with_name(f".{folder.path.name}.replaced")
+    retired = _retired(folder)
     with write_errors(folder.path):
         retired.mkdir(exist_ok=True)
         moved = [(path, retired / path.name) for path in folder.written_files if path.exists()]
@@ -257,6 +275,7 @@ def seconds_to_train(config: RunConfig) -> tuple[float, float]:
     """An estimate of a run's training time in seconds, and of its sequences a second."""
     pin_threads(config.threads)
     short = dataclasses.replace(config.train, validation_sequences=1)
+    size = min(config.train.batch_size, config.train.sequences)
+    short = dataclasses.replace(short, batch_size=size)
     taken = Trainer(dataclasses.replace(config, train=short)).seconds_an_update()
-    updates = math.ceil(config.train.sequences / config.train.batch_size)
-    return taken * updates, config.train.batch_size / taken
+    return taken * math.ceil(config.train.sequences / size), size / taken

@@ -1,7 +1,7 @@
 """The compiled kernels: compiled once for a machine and a version, then loaded from a cache.
 
 The cache is a folder of our own, named after everything that decides the machine code. A lock keeps
-processes from compiling side by side; a marker, written last, says that all kernels are there.
+processes from compiling side by side; a marker, written last, holds their checksum.
 `NTMBENCH_KERNEL_CACHE` names another folder, or is "off" to compile in every process.
 """
 
@@ -65,21 +65,47 @@ def _load(tell: Callable[[str], object]) -> ModuleType:
     marker = folder / "complete"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if marker.exists() and _usable(update, folder):
+        if _is_whole(marker) and _usable(update, folder):
             return update
-        with filelock.FileLock(folder.with_suffix(".lock")):
-            if marker.exists() and _usable(update, folder):  # another process was quicker
+        with _locked(folder.with_suffix(".lock"), tell):
+            if _is_whole(marker) and _usable(update, folder):  # another process was quicker
                 return update
             tell(COMPILING)
             shutil.rmtree(folder, ignore_errors=True)
             _keep_in(folder, update)
             _run_all(update)
-            marker.touch()
+            marker.write_text(_checksum(folder))
     except OSError as error:
         tell(f"compiling kernels for this process alone: {folder} cannot be used: {error.strerror}")
         _keep_in(None, update)
         _run_all(update)
     return update
+
+
+@contextlib.contextmanager
+def _locked(path: Path, tell: Callable[[str], object]) -> Iterator[None]:
+    lock = filelock.FileLock(path)
+    try:
+        lock.acquire(timeout=0.5)
+    except filelock.Timeout:
+        tell("waiting for another process that is compiling the kernels")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _is_whole(marker: Path) -> bool:
+    """Whether all kernels were kept, and every byte is as it was: a damaged one would crash."""
+    return marker.exists() and marker.read_text() == _checksum(marker.parent)
+
+
+def _checksum(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.nb[ic]")):
+        digest.update(path.name.encode() + path.read_bytes())
+    return digest.hexdigest()
 
 
 def _module() -> ModuleType:

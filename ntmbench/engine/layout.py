@@ -14,7 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from ntmbench.engine.shapes import FF, GRU, LSTM, Places, Shape, empty, padded
+from ntmbench.errors import UserError
 from ntmbench.models.ntm import NTM, FeedForwardStack
+from ntmbench.models.recurrent import GRU as GRUModel
+from ntmbench.models.recurrent import LSTM as LSTMModel
 from ntmbench.models.recurrent import GRUStack, LSTMStack
 
 CELLS = {LSTMStack: LSTM, GRUStack: GRU, FeedForwardStack: FF}
@@ -76,7 +79,13 @@ class _Writer:
 
 
 def lay_out(model: Any) -> Layout:
-    """The layout of a model that the fused engine supports: an NTM, LSTM or GRU of ours."""
+    """The layout of a model.
+
+    Raises:
+        UserError: it is not an NTM, LSTM or GRU of ours.
+    """
+    if type(model) not in (NTM, LSTMModel, GRUModel):
+        raise UserError(f"the fused engine has no kernels for a {type(model).__name__}")
     ntm = isinstance(model, NTM)
     stack_name = "controller" if ntm else "stack"
     stack = getattr(model, stack_name)
