@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 
 from ntmbench.engine.products import kernel
-from ntmbench.engine.scalars import exp, log1p, sigmoid
+from ntmbench.engine.scalars import cross_entropy, sigmoid
 
 
 @kernel
@@ -30,7 +30,7 @@ def score(logits_TBO, targets_TBO, mask_TB, share_B, scores_B3):
             nats, share = zero, share_B[b]
             for o in range(outputs):
                 x, target = logits_O[o], targets_O[o]
-                nats += (zero if x < zero else x) - x * target + log1p(exp(-abs(x)))
+                nats += cross_entropy(x, target)
                 right = x > zero if target > 0.5 else x <= zero
                 scores_B3[b, 1] += not right
                 logits_O[o] = (sigmoid(x) - target) * share

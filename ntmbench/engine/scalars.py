@@ -236,3 +236,19 @@ def _softplus(x):
         return (zero if x < zero else x) + log1p(exp(-abs(x)))
 
     return impl
+
+
+def cross_entropy(x, target):
+    """-target ln p - (1 - target) ln(1 - p), p = sigmoid(x); right to the last digits when tiny."""
+    return max(x, 0) - x * target + math.log1p(math.exp(-abs(x)))
+
+
+@overload(cross_entropy, jit_options=EXACT)
+def _cross_entropy(x, target):
+    zero = np.float32(0) if x == types.float32 else 0.0
+
+    def impl(x, target):
+        sure = (zero if x < zero else x) - x * target  # 0 for a right answer
+        return sure + log1p(exp(-abs(x)))
+
+    return impl
