@@ -129,20 +129,20 @@ def watch(function: Callable[..., Any], calls: list[tuple[Any, ...]]) -> Callabl
 
 def dissect(updates: Updates) -> dict[str, float]:
     """Seconds an update: "whole", "kernels" (the busiest thread's), and those of `replay`."""
-    trainer, engine, kernels = updates.trainer, updates.engine, updates.engine.kernels
-    learn, advance, before = [], [], trainer.progress.updates
+    engine, kernels, learn, advance = updates.engine, updates.engine.kernels, [], []
     watched = {"learn": watch(kernels.learn, learn), "advance": watch(kernels.advance, advance)}
     engine.kernels = SimpleNamespace(**vars(kernels) | watched)
     whole = updates()
     engine.kernels = kernels
-    busy, last = defaultdict(float), defaultdict(list)
-    for thread, seconds, _ in learn:
-        busy[thread] += seconds
-    for thread, _, arguments in learn[-(len(learn) // updates.goes) :]:
-        last[thread].append(arguments)
-    taken = max(busy.values()) + sum(seconds for _, seconds, _ in advance)
-    found = {"whole": whole, "kernels": taken / (trainer.progress.updates - before)}
-    return found | replay(updates, list(last.values()))
+    goes, size = [], len(learn) // updates.goes
+    for first in range(0, len(learn), size):
+        goes.append(defaultdict(list))
+        for thread, seconds, arguments in learn[first : first + size]:
+            goes[-1][thread].append((seconds, arguments))
+    taken = sum(max(sum(seconds for seconds, _ in calls) for calls in go.values()) for go in goes)
+    taken += sum(seconds for _, seconds, _ in advance)
+    parts = replay(updates, [[arguments for _, arguments in calls] for calls in goes[-1].values()])
+    return parts | {"whole": whole, "kernels": taken / updates.goes / engine.ahead}
 
 
 @flushed_denormals()

@@ -125,7 +125,7 @@ class TrainConfig:
             "diverged_after",
         ):
             value = getattr(self, name)
-            _require("train", name, value, "1 to 2^62", 1 <= value <= 2**62)
+            _require("train", name, value, "1 or more, up to 2^62", 1 <= value <= 2**62)
         for name in ("learning_rate", "clip_at"):
             value = getattr(self, name)
             allowed = "over 0 and at most 1e38, the largest float32 about"
