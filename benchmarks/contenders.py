@@ -45,8 +45,8 @@ def make_trainer(engine: str, model: str, length: int, batch: int, threads: int)
     from ntmbench.resolve import resolve
     from ntmbench.train import Trainer
 
-    chosen = with_known(resolve, engine=engine)
-    if engine != "eager" and not chosen:
+    chosen = with_known(resolve, engine=engine, threads=threads)
+    if engine != "eager" and "engine" not in chosen:
         raise NotAvailable("this version of ntmbench has the eager engine alone")
     overrides = [
         f"train.vary={{length=[{length}, {length}]}}",
@@ -57,17 +57,21 @@ def make_trainer(engine: str, model: str, length: int, batch: int, threads: int)
     ]
     try:
         config = resolve(load_task("copy"), model, seed=0, overrides=overrides, **chosen)
-        return Trainer(config, **with_known(Trainer, threads=threads))
+        return Trainer(config)
     except UserError as error:
         raise NotAvailable(str(error)) from error
 
 
 def trainer_updates(engine: str, model: str, length: int, batch: int, threads: int) -> Updates:
     """The updates of `ntmbench run`, with the engine."""
-    trained = make_trainer(engine, model, length, batch, threads).run()
+    trainer = make_trainer(engine, model, length, batch, threads)
+    trained = trainer.run()
 
     def updates(count: int) -> float:
-        return [next(trained).loss_bits for _ in range(count)][-1]
+        wanted, loss_bits = trainer.progress.updates + count, 0.0
+        while trainer.progress.updates < wanted:  # an engine may make several at one go
+            loss_bits = next(trained).loss_bits
+        return loss_bits
 
     return updates
 

@@ -15,7 +15,7 @@ import tempfile
 import time
 from typing import Any
 
-LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMEXPR", "NUMBA")
+LIBRARIES = ("OMP", "MKL", "OPENBLAS", "NUMEXPR")
 WARM_UPDATES = 3
 TRIAL_SECONDS = 0.2
 

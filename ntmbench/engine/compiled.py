@@ -174,7 +174,11 @@ def _key(entry: Path) -> str:
     for path in sources:
         digest.update(path.read_bytes())
     stamp = (str(entry), entry.stat().st_mtime)  # numba keeps to a file and its time
-    settings = sorted(item for item in os.environ.items() if item[0].startswith("NUMBA_"))
+    settings = sorted(
+        (name, value)
+        for name, value in os.environ.items()
+        if name.startswith("NUMBA_") and name != "NUMBA_NUM_THREADS"
+    )
     digest.update(repr((stamp, description(), platform.python_version(), settings)).encode())
     return digest.hexdigest()[:24]
 
