@@ -1,9 +1,12 @@
 """The fused engine against the eager one, which is its specification: logits, scores, gradients,
 updates, whole runs; and against itself, resumed, in two threads, or after something else."""
 
+import contextlib
 import copy
 import dataclasses
+import functools
 import io
+import itertools
 import math
 
 import numpy as np
@@ -151,25 +154,39 @@ def assert_same_engine(a, b):
 # A batch, over the configurations
 
 
+@functools.cache
+def starts():
+    """The kinds of addressing, initial memory and weightings that go together."""
+    names, found = ("addressing", "initial_memory", "initial_weightings"), []
+    for values in itertools.product(ADDRESSING, INITIAL_MEMORY, INITIAL_WEIGHTINGS):
+        start = dict(zip(names, values, strict=True))
+        with contextlib.suppress(UserError):
+            make("ntm", memory_rows=3, **start)
+            found.append(start)
+    assert len(found) > 9
+    return found
+
+
+NAMES = [*3 * ["ntm", "ntm-gru", "ntm-ff"], "lstm", "gru"]
+
+
 @st.composite
 def model_choices(draw_from):
-    """The name of a model and its arguments; some are refused by the constructor."""
+    """The name of a model and its arguments."""
     of = {"hidden_size": st.integers(1, 20), "layers": st.integers(1, 3)}
-    name = draw_from(st.sampled_from(["ntm", "ntm", "ntm-gru", "ntm-gru", "ntm-ff", "lstm", "gru"]))
-    if "ntm" in name:
-        reach = draw_from(st.integers(1, 3))
-        least = 2 * reach + 1
-        of |= {
-            "heads": st.integers(1, 4),
-            "memory_rows": st.just(least) | st.integers(least, 40) | st.sampled_from([16, 32]),
-            "memory_width": st.integers(1, 9),
-            "shift_range": st.just(reach),
-            "addressing": st.sampled_from(ADDRESSING),
-            "initial_memory": st.sampled_from(INITIAL_MEMORY),
-            "initial_weightings": st.sampled_from(INITIAL_WEIGHTINGS),
-            "initial_reads": st.sampled_from(INITIAL_READS),
-        }
-    return name, draw_from(st.fixed_dictionaries(of))
+    name = draw_from(st.sampled_from(NAMES))
+    if "ntm" not in name:
+        return name, draw_from(st.fixed_dictionaries(of))
+    reach = draw_from(st.integers(1, 3))
+    least = 2 * reach + 1
+    of |= {
+        "heads": st.integers(1, 4),
+        "memory_rows": st.just(least) | st.integers(least, 40) | st.sampled_from([16, 32]),
+        "memory_width": st.integers(1, 9),
+        "shift_range": st.just(reach),
+        "initial_reads": st.sampled_from(INITIAL_READS),
+    }
+    return name, draw_from(st.fixed_dictionaries(of)) | draw_from(st.sampled_from(starts()))
 
 
 @pytest.mark.parametrize("dtype", [F32, F64])
@@ -184,13 +201,10 @@ def model_choices(draw_from):
 def test_a_batch_of_any_model(dtype, choice, task, batch_size, loss, seed):
     """Logits, scores and every gradient are those of the eager engine."""
     name, arguments = choice
-    # rows of one number all point the same way: their similarity's gradient is rounding alone
-    flat = arguments.get("memory_width") == 1 and arguments["addressing"] != "location"
-    assume(dtype == F64 or not flat)
-    try:
-        model = make(name, task, spread=SPREAD[dtype], dtype=dtype, seed=seed, **arguments)
-    except UserError:
-        assume(False)
+    if dtype == F32 and arguments.get("addressing") != "location" and "ntm" in name:
+        # rows of one number all point the same way: their similarity's gradient is rounding alone
+        arguments = arguments | {"memory_width": max(2, arguments["memory_width"])}
+    model = make(name, task, spread=SPREAD[dtype], dtype=dtype, seed=seed, **arguments)
     batch, train = draw(task, batch_size, seed), train_config(clip="none", loss=loss)
     assume(batch.inputs_BTI.any())
     with torch.no_grad():

@@ -86,4 +86,4 @@ def test_every_command_and_file_that_readme_names_exists() -> None:
     for name in re.findall(r"\b(\w+\.(?:py|sh))\b", README[README.index("## The tree") :]):
         assert any((place / name).is_file() for place in places), f"README names {name}"
     verbs = set(re.findall(r"^ntmbench (\w+)", README, re.MULTILINE))
-    assert verbs == {"list", "run", "eval", "compare", "resume", "report"}
+    assert verbs == {"list", "run", "eval", "compare", "resume", "report", "bench"}
