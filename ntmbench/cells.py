@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 
+from ntmbench.claim import WATCH, Held
 from ntmbench.config import RunConfig
 from ntmbench.engine import get_ready, why_not_fused
 from ntmbench.errors import UserError
@@ -17,11 +18,12 @@ from ntmbench.folder import RunFolder, json_ready
 from ntmbench.interrupt import Interrupt, listening
 from ntmbench.machine import choose_device
 from ntmbench.models import ModelSpec
-from ntmbench.run import check_same, execute, folder_of, seconds_to_train
+from ntmbench.run import check_same, execute, folder_of, sequences_a_second
 from ntmbench.saved import Run, load_run, stored_config
 from ntmbench.show import points_table, run_summary
 from ntmbench.tasks import STANDARD
 from ntmbench.terminal import Progress, duration, say
+from ntmbench.track import tracked
 
 INTERRUPTED = 130
 """Exit code of a command that was asked to stop."""
@@ -55,7 +57,13 @@ def place(
     return cells
 
 
-def run_cells(cells: dict[RunFolder, RunConfig], *, overwrite: bool, as_json: bool) -> None:
+def run_cells(
+    cells: dict[RunFolder, RunConfig],
+    *,
+    overwrite: bool,
+    as_json: bool,
+    track: Collection[str] = (),
+) -> None:
     """Estimate, execute and show each run in turn; Ctrl-C stops after saving, exit code 130."""
     for folder, config in cells.items():
         if overwrite or not folder.complete:
@@ -67,7 +75,7 @@ def run_cells(cells: dict[RunFolder, RunConfig], *, overwrite: bool, as_json: bo
         with listening() as interrupt:
             for folder, config in cells.items():
                 skipped = folder.complete and not overwrite
-                result = _do(folder, config, interrupt, overwrite)
+                result = _do(folder, config, interrupt, overwrite, track)
                 if as_json:
                     shown.append(_run_json(result))
                 elif len(cells) == 1 or not skipped:  # many skipped ones are for the report
@@ -88,7 +96,13 @@ def heading(config: RunConfig) -> str:
     return f"{title(config)}{profile}"
 
 
-def _do(folder: RunFolder, config: RunConfig, interrupt: Interrupt, overwrite: bool) -> Run:
+def _do(
+    folder: RunFolder,
+    config: RunConfig,
+    interrupt: Interrupt,
+    overwrite: bool,
+    track: Collection[str],
+) -> Run:
     """The run in `folder`, executed if it is not complete."""
     if folder.complete and not overwrite:
         say(f"{title(config)}: complete already, skipped ({folder.path})")
@@ -96,15 +110,33 @@ def _do(folder: RunFolder, config: RunConfig, interrupt: Interrupt, overwrite: b
     if interrupt.asked:
         say(f"{title(config)}: not begun")
         raise click.exceptions.Exit(INTERRUPTED)
-    with Progress(title(config), config.train.sequences) as progress:
-        for event in execute(folder, config, interrupt, overwrite=overwrite):
-            progress.show(event)
+    try:
+        _execute(folder, config, interrupt, overwrite, track, patience=0.0)
+    except Held as error:
+        if not error.elsewhere:
+            raise
+        say(f"{error}; its claim is watched for {WATCH:.0f} s, and taken over if it is dead")
+        _execute(folder, config, interrupt, overwrite, track, patience=WATCH)
     if not folder.complete:
         say(f"stopped and saved; continue with: ntmbench resume {folder.path}")
         raise click.exceptions.Exit(INTERRUPTED)
     if interrupt.asked:
         say(f"{title(config)}: was complete before it could stop")
     return load_run(folder.path)
+
+
+def _execute(
+    folder: RunFolder,
+    config: RunConfig,
+    interrupt: Interrupt,
+    overwrite: bool,
+    track: Collection[str],
+    patience: float,
+) -> None:
+    events = execute(folder, config, interrupt, overwrite=overwrite, patience=patience)
+    with Progress(title(config), config.train.sequences) as progress:
+        for event in tracked(events, track, folder, config, progress.line):
+            progress.show(event)
 
 
 def _say_estimate(cells: dict[RunFolder, RunConfig], overwrite: bool) -> None:
@@ -115,13 +147,14 @@ def _say_estimate(cells: dict[RunFolder, RunConfig], overwrite: bool) -> None:
             continue
         kind = json.dumps(config.to_dict() | {"seed": 0})
         if kind not in seen:
-            seconds, speed = seen[kind] = seconds_to_train(config)
+            speed = sequences_a_second(config)
+            seconds = seen[kind] = config.train.sequences / speed
             say(
                 f"{config.task.name} / {config.label}: {_engine(config)}; "
                 f"{config.train.sequences:,} sequences at about {speed:,.3g} a second: "
                 f"{duration(seconds)} of training a seed"
             )
-        total += seen[kind][0]
+        total += seen[kind]
     if len(cells) > 1 and total:
         say(f"about {duration(total)} of training in all, one run after the other")
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import json
 import math
 import os
@@ -24,6 +25,7 @@ SUMMARY_KEYS = (
     *("status", "parameters", "sequences", "updates", "seconds", "skipped"),
     *("best", "last", "solved", "diverged"),
 )
+FAILURE_KEYS = ("kind", "message", "attempts", "output")
 WEIGHTS = ("best", "last")
 METRICS = ("loss_bits", "wrong_bits", "exact")
 LENGTHS_COLUMNS = ("memory_rows", "weights", "metric", "value", "stderr", "sequences")
@@ -64,15 +66,22 @@ def json_ready(value: Any) -> Any:
     return value
 
 
+class Unwritable(UserError):
+    """A file cannot be written; `full` if no other could be either, for want of room."""
+
+    def __init__(self, path: Path, error: OSError) -> None:
+        self.full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+        why = error.strerror or error
+        super().__init__(f"cannot write {path}: {why}; what was saved earlier is whole")
+
+
 @contextlib.contextmanager
 def write_errors(path: Path) -> Iterator[None]:
     """Turn a full disk, a missing permission and their like into a UserError naming the file."""
     try:
         yield
     except OSError as error:
-        raise UserError(
-            f"cannot write {path}: {error.strerror or error}; what was saved earlier is whole"
-        ) from error
+        raise Unwritable(path, error) from error
 
 
 @contextlib.contextmanager
@@ -233,8 +242,12 @@ class RunFolder:
         return self.path / "summary.json"
 
     @property
-    def lock_file(self) -> Path:
-        return self.path / "lock"
+    def claim_file(self) -> Path:
+        return self.path / "claim"
+
+    @property
+    def failure_file(self) -> Path:
+        return self.path / "failed.json"
 
     def weights_file(self, which: str) -> Path:
         """The weights `which`: "best" or "last"."""
@@ -250,10 +263,11 @@ class RunFolder:
 
     @property
     def written_files(self) -> list[Path]:
-        """Every file that a run writes, but for the lock; the one that says "complete" first."""
+        """Every file that a run writes, but for its claim; the one that says "complete" first."""
         weights = [self.weights_file(which) for which in WEIGHTS]
         tables = [self.lengths_file, self.positions_file, self.curve_file]
-        return [self.summary_file, self.checkpoint_file, *weights, *tables, self.config_file]
+        first = [self.summary_file, self.checkpoint_file, self.failure_file]
+        return [*first, *weights, *tables, self.config_file]
 
     def read_config(self) -> dict[str, Any]:
         """The content of config.json.
@@ -281,6 +295,34 @@ class RunFolder:
             )
         return _with_keys(_read_json(self.summary_file), SUMMARY_KEYS, self.summary_file)
 
+    @property
+    def failed(self) -> bool:
+        """Whether its last attempt failed; one that is complete since has not."""
+        return self.failure_file.exists() and not self.complete
+
+    def last_row(self) -> dict[str, int | float | str]:
+        """The last whole row of the curve so far, or nothing; only the file's end is read."""
+        with contextlib.suppress(OSError, ValueError), open(self.curve_file, "rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4096))
+            lines = file.read().decode().split("\n")[1:-1]  # without the header, and what is torn
+            cells = lines[-1].split(",") if lines else []
+            if len(cells) == len(CURVE_COLUMNS):
+                return dict(zip(CURVE_COLUMNS, map(_cell, cells), strict=True))
+        return {}
+
+    def sequences_done(self) -> int:
+        """How many sequences the run was trained with by the last row of its curve."""
+        done = self.last_row().get("sequences", 0)
+        return done if isinstance(done, int) else 0
+
+    def read_failure(self) -> dict[str, Any]:
+        """The content of failed.json.
+
+        Raises:
+            UserError: there is none, or it is corrupted or of a newer schema.
+        """
+        return _with_keys(_read_json(self.failure_file), FAILURE_KEYS, self.failure_file)
+
 
 def find_runs(root: Path) -> list[RunFolder]:
     """Every run folder `root/<task>/<model>/seed<k>`, in order of task, model and seed."""
@@ -291,4 +333,5 @@ def find_runs(root: Path) -> list[RunFolder]:
 
     folders = {path.parent for path in root.glob("*/*/seed*/config.json")}
     folders |= {path.parent for path in root.glob("*/*/seed*/summary.json")}
+    folders |= {path.parent for path in root.glob("*/*/seed*/failed.json")}
     return [RunFolder(path) for path in sorted(folders, key=order)]

@@ -1,4 +1,4 @@
-"""Ctrl-C in two steps: the first asks a run to stop after this update, the second leaves."""
+"""Ctrl-C in steps: each asks for more, the last leaves at once."""
 
 from __future__ import annotations
 
@@ -7,30 +7,45 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import FrameType
+
+ONE_RUN = ("stopping after this update; once more to leave at once",)
+"""What is said at each step while one run is done."""
+SWEEP = (
+    "no more runs are begun, those under way go on to their end; once more to save and stop them",
+    "saving and stopping what is under way; once more to leave at once",
+)
+"""What is said at each step of a sweep."""
 
 
 @dataclass
 class Interrupt:
-    """Whether the user (SIGINT) or a cluster's scheduler (SIGTERM) has asked the run to stop."""
+    """Whether the user (SIGINT) or a cluster's scheduler (SIGTERM) has asked to stop.
 
+    asked: the first step was reached; urgent: the last. A scheduler's signal is urgent at once.
+    """
+
+    steps: Sequence[str] = ONE_RUN
     asked: bool = False
+    urgent: bool = False
+    _count: int = 0
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        if self.asked:
+        if self.urgent:
             raise KeyboardInterrupt
-        self.asked = True
+        self._count = len(self.steps) if number == signal.SIGTERM else self._count + 1
+        self.asked, self.urgent = True, self._count == len(self.steps)
         # not through sys.stderr: the signal may have come in the middle of a write to it
         if sys.stderr is not None:  # else descriptor 2 may be any file
-            os.write(2, b"\nstopping after this update; once more to leave at once\n")
+            os.write(2, f"\n{self.steps[self._count - 1]}\n".encode())
 
 
 @contextlib.contextmanager
-def listening() -> Iterator[Interrupt]:
+def listening(steps: Sequence[str] = ONE_RUN) -> Iterator[Interrupt]:
     """Listen for SIGINT and SIGTERM while the block runs (in the main thread only)."""
-    interrupt = Interrupt()
+    interrupt = Interrupt(steps)
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return

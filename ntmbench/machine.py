@@ -37,6 +37,32 @@ def pin_threads(threads: int = 1) -> None:
     torch.set_num_threads(threads)
 
 
+def free_memory(device: str) -> None:
+    """Give back what torch keeps of a GPU's memory after a run, so that others can have it."""
+    if device != "cpu":
+        torch.cuda.empty_cache()
+
+
+def gpus() -> int:
+    """How many GPUs torch finds."""
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
+
+
+def usable_cores() -> int:
+    """The cores that this process may use: those it is bound to, within a container's quota."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(cores or 1, _quota()))
+
+
+def _quota() -> int:
+    """The cores that a container (cgroup version 2) grants; many where it sets no limit."""
+    try:
+        granted, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
+        return max(1, int(granted) // int(period))
+    except (OSError, ValueError):  # no such file, or "max"
+        return 1 << 16
+
+
 @functools.cache
 def _commit() -> str | None:
     """The commit of the checkout that this runs from, `+` if it was changed; None if installed."""

@@ -1,9 +1,11 @@
-"""What the command line's own notations mean: seeds, points, settings."""
+"""What the command line's own notations mean: seeds, points, settings, grids, shards, durations."""
 
 from __future__ import annotations
 
+import math
 import re
 import tomllib
+from dataclasses import dataclass
 from typing import Any
 
 from ntmbench.errors import UserError, unknown
@@ -83,3 +85,79 @@ def parse_override(text: str) -> dict[str, Any]:
     for key in reversed(path[:-1]):
         table = {key: table}
     return table
+
+
+@dataclass(frozen=True)
+class Axis:
+    """A setting, `section.key`, with the values that a sweep gives it in turn."""
+
+    key: str
+    values: list[Any]
+
+
+def parse_grid(text: str) -> Axis:
+    """The axis that `section.key=[a,b,c]` names; the list is TOML.
+
+    Raises:
+        UserError: the form is wrong, the section cannot be set, or the list is empty or repeats.
+    """
+    key, equals, value = text.partition("=")
+    key = key.strip()
+    form = f"--grid needs section.key=[a,b,c], a list in TOML, not '{text}'"
+    if not equals:
+        raise UserError(form)
+    try:
+        values = _toml_value(value)
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"{form}: {error}") from error
+    if not isinstance(values, list) or not values:
+        raise UserError(form)
+    parse_override(f"{key}=0")  # the section and the form of the key
+    for number, one in enumerate(values):
+        if any(type(one) is type(other) and one == other for other in values[:number]):
+            raise UserError(f"--grid {key} names {one!r} twice")
+    return Axis(key, values)
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """Number and count of the part that `2/8` names: the second of eight.
+
+    Raises:
+        UserError: not of this form, or not within 1 to the count.
+    """
+    number, slash, count = text.partition("/")
+    fits = slash and number.isdecimal() and count.isdecimal()
+    if not fits or not 1 <= int(number) <= int(count):
+        raise UserError(f"--shard needs i/n with i from 1 to n, such as 2/8, not '{text}'")
+    return int(number), int(count)
+
+
+UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+
+
+def parse_duration(text: str) -> float:
+    """The seconds that `90`, `90s`, `15m` or `1.5h` name.
+
+    Raises:
+        UserError: not of this form, or not over 0.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
+    seconds = float(match[1]) * UNITS[match[2]] if match else 0.0
+    if not 0 < seconds < math.inf:
+        raise UserError(f"a duration must be like 90s, 15m or 2h, over 0, not '{text}'")
+    return seconds
+
+
+def parse_names(text: str) -> list[str]:
+    """The names in a list with commas, each once, in order.
+
+    Raises:
+        UserError: an empty name, or one given twice.
+    """
+    names = [part.strip() for part in text.split(",")]
+    if not all(names):
+        raise UserError(f"'{text}' has an empty name; names are separated by single commas")
+    for name in names:
+        if names.count(name) > 1:
+            raise UserError(f"'{text}' names {name} twice")
+    return names

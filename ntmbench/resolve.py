@@ -40,8 +40,9 @@ def resolve(
     """
     if not 0 <= seed <= MOST_SEED:
         raise UserError(f"seed must be 0 to {MOST_SEED}, not {seed}")
-    if not re.fullmatch(r"[A-Za-z0-9_.-]{0,100}", tag):
-        raise UserError(f"tag may have up to 100 letters, digits, '_', '.' and '-', not '{tag}'")
+    if not re.fullmatch(r"[A-Za-z0-9_.=,+-]{0,180}", tag):
+        allowed = "up to 180 letters, digits, '_', '.', '=', ',', '+' and '-'"
+        raise UserError(f"tag may have {allowed}, not '{tag}'")
     table, spec = _with_recipe(task, model)
     for text in overrides:
         table = merge(table, parse_override(text))

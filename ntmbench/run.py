@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import filelock
-
+from ntmbench.claim import Claim, claimed
 from ntmbench.config import HOW, RunConfig, differences, identity
 from ntmbench.engine import scorer_of
 from ntmbench.errors import UserError
@@ -95,22 +94,14 @@ def check_same(folder: RunFolder, config: RunConfig) -> None:
 
 
 @contextlib.contextmanager
-def _held(folder: RunFolder) -> Iterator[None]:
-    """Make the folder and hold it: two processes never write one run."""
-    lock = filelock.FileLock(folder.lock_file, blocking=False)
-    with write_errors(folder.path):
-        folder.path.mkdir(parents=True, exist_ok=True)
-        try:
-            lock.acquire()
-        except filelock.Timeout:
-            raise UserError(f"another process is writing {folder.path}") from None
-    try:
-        for left_by_a_crash in folder.path.glob(".*.tmp"):
-            left_by_a_crash.unlink()
-        _undo_replacing(folder)
-        yield
-    finally:
-        lock.release()
+def _held(folder: RunFolder, patience: float, interrupt: Interrupt) -> Iterator[Claim]:
+    """Claim the folder, and clear away what a crash has left in it."""
+    with claimed(folder, patience, lambda: interrupt.asked) as claim:
+        with write_errors(folder.path):
+            for left_by_a_crash in folder.path.glob(".*.tmp"):
+                left_by_a_crash.unlink()
+            _undo_replacing(folder)
+        yield claim
 
 
 def _retired(folder: RunFolder) -> Path:
@@ -152,30 +143,44 @@ def _begin(folder: RunFolder, config: RunConfig) -> None:
 
 
 def execute(
-    folder: RunFolder, config: RunConfig, interrupt: Interrupt, *, overwrite: bool = False
+    folder: RunFolder,
+    config: RunConfig,
+    interrupt: Interrupt,
+    *,
+    overwrite: bool = False,
+    patience: float = 0.0,
 ) -> Iterator[Event]:
     """Do the run of `config` in `folder`, from wherever it stands, yielding what happens.
 
     When the iteration ends, the run is complete, or was asked to stop and has saved what it needs
     to go on. A complete run of the same configuration yields nothing.
 
+    Args:
+        folder: the run's.
+        config: what it computes.
+        interrupt: asks it to stop.
+        overwrite: replace a run that is there.
+        patience: seconds to watch a claim of another machine before it counts as a dead one's.
+
     Raises:
-        UserError: the folder holds another run, is corrupted, is being written by another process
-            or cannot be written. What it held before stays whole.
+        Held: another process is writing it.
+        UserError: the folder holds another run, is corrupted or cannot be written. What it held
+            before stays whole.
     """
     pin_threads(config.threads)
     trainer = Trainer(config)  # first: what it refuses must not cost an older run
-    with _held(folder):
+    with _held(folder, patience, interrupt) as claim:
         if folder.exists and not overwrite:
             check_same(folder, config)
             if folder.complete:
                 return
+            folder.failure_file.unlink(missing_ok=True)
             yield _restore(folder, trainer)
         else:
             _begin(folder, config)
-        yield from _train(folder, trainer, interrupt)
+        yield from _train(claim, trainer, interrupt)
         if trainer.finished and not interrupt.asked:
-            yield from _evaluate(folder, trainer, interrupt)
+            yield from _evaluate(claim, trainer, interrupt)
 
 
 def _restore(folder: RunFolder, trainer: Trainer) -> Resumed:
@@ -216,11 +221,13 @@ def _numbers(line: str) -> bool:
         return False
 
 
-def _train(folder: RunFolder, trainer: Trainer, interrupt: Interrupt) -> Iterator[Event]:
+def _train(claim: Claim, trainer: Trainer, interrupt: Interrupt) -> Iterator[Event]:
     """Train, with curve and checkpoints on disk as it goes; at the end a checkpoint is there."""
+    folder = claim.folder
     every = trainer.config.train.checkpoint_every
     saved = trainer.progress.sequences
     for event in trainer.run():
+        claim.check()
         if isinstance(event, CurvePoint):
             append_line(folder.curve_file, csv_line(getattr(event, name) for name in CURVE_COLUMNS))
         yield event
@@ -232,9 +239,9 @@ def _train(folder: RunFolder, trainer: Trainer, interrupt: Interrupt) -> Iterato
             return
 
 
-def _evaluate(folder: RunFolder, trainer: Trainer, interrupt: Interrupt) -> Iterator[Event]:
+def _evaluate(claim: Claim, trainer: Trainer, interrupt: Interrupt) -> Iterator[Event]:
     """Score the best and the last weights at every point, and close the run."""
-    config, progress = trainer.config, trainer.progress
+    folder, config, progress = claim.folder, trainer.config, trainer.progress
     models = {"last": scorer_of(config.engine, trainer.model)}
     save_weights(folder.weights_file("last"), trainer.weights())
     if trainer.best_weights is not None:
@@ -250,6 +257,7 @@ def _evaluate(folder: RunFolder, trainer: Trainer, interrupt: Interrupt) -> Iter
         lengths += scores.lengths
         positions += scores.positions
         yield scores
+    claim.check()
     axes = trainer.generator.axes
     write_rows(folder.lengths_file, (*axes, *LENGTHS_COLUMNS), lengths)
     if positions:
@@ -271,11 +279,21 @@ def _evaluate(folder: RunFolder, trainer: Trainer, interrupt: Interrupt) -> Iter
         folder.checkpoint_file.unlink()
 
 
-def seconds_to_train(config: RunConfig) -> tuple[float, float]:
-    """An estimate of a run's training time in seconds, and of its sequences a second."""
+def sequences_a_second(config: RunConfig) -> float:
+    """How fast a run would be trained, measured on a few updates: an estimate."""
     pin_threads(config.threads)
     short = dataclasses.replace(config.train, validation_sequences=1)
     size = min(config.train.batch_size, config.train.sequences)
     short = dataclasses.replace(short, batch_size=size)
-    taken = Trainer(dataclasses.replace(config, train=short)).seconds_an_update()
-    return taken * math.ceil(config.train.sequences / size), size / taken
+    return size / Trainer(dataclasses.replace(config, train=short)).seconds_an_update()
+
+
+def record_failure(folder: RunFolder, content: dict[str, Any]) -> None:
+    """Write why a run failed into its folder, unless it is complete by now.
+
+    Raises:
+        UserError: another process writes the folder, or it cannot be written.
+    """
+    with claimed(folder):
+        if not folder.complete:
+            write_json(folder.failure_file, {"schema": SCHEMA, "when": _now()} | content)

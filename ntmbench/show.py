@@ -6,20 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ntmbench.evaluate import point_label
-from ntmbench.terminal import duration
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Rows of text under a header: the first column to the left, the others to the right."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    lines = []
-    for row in [header, *rows]:
-        cells = [
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return "\n".join(lines)
+from ntmbench.terminal import duration, table
 
 
 def _number(value: float, stderr: float | None = None) -> str:

@@ -1,9 +1,10 @@
-"""What a person sees on standard error during a run: a live line on a terminal, else plain ones."""
+"""What a person sees in a terminal: lines, tables, durations, and the progress of a run."""
 
 from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import click
@@ -39,6 +40,57 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} days {hours % 24} h"
 
 
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of text under a header: the first column to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
+    lines = []
+    for row in [header, *rows]:
+        cells = [
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return "\n".join(lines)
+
+
+class Pace:
+    """Where a run stands, from its events: sequences done, smoothed loss, speed, phase."""
+
+    def __init__(self) -> None:
+        self.started = time.monotonic()
+        self.first: int | None = None
+        self.sequences, self.bits, self.points = 0, math.nan, 0
+
+    def see(self, event: Event) -> None:
+        """Take note of an event."""
+        from ntmbench.evaluate import PointScores
+        from ntmbench.run import Resumed
+
+        if isinstance(event, PointScores):
+            self.points += 1
+        elif isinstance(event, Resumed):
+            self.sequences = self.first = event.sequences
+        else:
+            if self.first is None:
+                self.first, self.started = event.sequences, time.monotonic()
+            if math.isfinite(event.loss_bits):
+                new = event.loss_bits
+                old = 0.98 ** (event.sequences - self.sequences)  # an event may be of many
+                self.bits = new if math.isnan(self.bits) else old * self.bits + (1 - old) * new
+            self.sequences = event.sequences
+
+    @property
+    def speed(self) -> float:
+        """Sequences a second since the first event; NaN before the second."""
+        done = self.sequences - (self.first or 0)
+        return done / max(time.monotonic() - self.started, 1e-9) if done else math.nan
+
+    @property
+    def phase(self) -> str:
+        """What is done at present."""
+        return "testing" if self.points else "training"
+
+
 class Progress:
     """The progress of one run, shown from its events; a context manager, so the live line goes.
 
@@ -57,11 +109,8 @@ class Progress:
         columns = (BarColumn(bar_width=12), "{task.fields[text]}")
         self.bar = Bar(*columns, console=console, transient=True, disable=not self.live)
         self.task = self.bar.add_task("", total=budget, text="")
-        self.started = time.monotonic()
-        self.due = self.started + FIRST_HEARTBEAT
-        self.first: int | None = None
-        self.bits, self.seen = math.nan, 0
-        self.points = 0
+        self.pace = Pace()
+        self.due = time.monotonic() + FIRST_HEARTBEAT
 
     def __enter__(self) -> Progress:
         self.bar.start()
@@ -73,45 +122,39 @@ class Progress:
     def show(self, event: Event) -> None:
         """Take note of an event; show it if it is time."""
         from ntmbench.run import Resumed
-        from ntmbench.train import Update
 
+        self.pace.see(event)
         if isinstance(event, Resumed):
             where = f"resumed after {event.sequences:,} sequences"
-            self._line(where if event.sequences else "no checkpoint yet: begins again")
+            self.line(where if event.sequences else "no checkpoint yet: begins again")
             if event.warning:
-                self._line(f"may differ in the last digits: changed {event.warning}")
-        elif isinstance(event, Update | CurvePoint):
-            self.first = event.sequences if self.first is None else self.first
-            if math.isfinite(event.loss_bits):
-                new = event.loss_bits
-                old = 0.98 ** (event.sequences - self.seen)  # an event may be of many sequences
-                self.bits = new if math.isnan(self.bits) else old * self.bits + (1 - old) * new
-            self.seen = event.sequences
-            text = self._training(event.sequences)
+                self.line(f"may differ in the last digits: changed {event.warning}")
+        elif self.pace.points:
+            points = f"testing on longer sequences: {self.pace.points} points done"
+            self._between(self.budget, points)
+        else:
+            text = self._training()
             if isinstance(event, CurvePoint):
                 scores = f"validation {event.val_loss_bits:.3f} bits, {event.val_exact:.1%} exact"
-                self._line(f"{text}; {scores}")
-            self._between(event.sequences, text)
-        else:
-            self.points += 1
-            self._between(self.budget, f"testing on longer sequences: {self.points} points done")
+                self.line(f"{text}; {scores}")
+            self._between(self.pace.sequences, text)
 
-    def _training(self, sequences: int) -> str:
-        done = sequences - (self.first or 0)
-        speed = done / max(time.monotonic() - self.started, 1e-9)
-        left = duration((self.budget - sequences) / speed) if done else "?"
+    def _training(self) -> str:
+        pace = self.pace
+        left = (self.budget - pace.sequences) / pace.speed
         return (
-            f"{sequences:,} of {self.budget:,}, {self.bits:.2f} bits, {speed:.1f} a second, "
-            f"{left} left"
+            f"{pace.sequences:,} of {self.budget:,}, {pace.bits:.2f} bits, "
+            f"{0 if math.isnan(pace.speed) else pace.speed:.1f} a second, "
+            f"{'?' if math.isnan(left) else duration(left)} left"
         )
 
     def _between(self, completed: int, text: str) -> None:
         """Redraw the live line; where there is none, print a line if one is due."""
         self.bar.update(self.task, completed=completed, text=text)
         if not self.live and time.monotonic() >= self.due:
-            self._line(text)
+            self.line(text)
 
-    def _line(self, text: str) -> None:
+    def line(self, text: str) -> None:
         """A line that stays, above the live one."""
         self.due = time.monotonic() + HEARTBEAT
         if self.live:

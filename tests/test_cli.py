@@ -150,7 +150,7 @@ def test_a_run_prints_its_scores_and_keeps_them(finished) -> None:
 def test_a_run_folder_holds_what_is_documented(finished) -> None:
     for run in (LSTM, OTHER, MEMORY):
         names = {path.name for path in (finished.folder / run).iterdir()}
-        assert names - {"lock"} == {
+        assert names == {
             *("config.json", "curve.csv", "lengths.csv", "summary.json"),
             *("best.safetensors", "last.safetensors"),
         }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import platform
 import resource
 import signal
 import subprocess
@@ -13,11 +14,11 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import filelock
 import pytest
 from conftest import PROGRAM, call, environment, output_of, state_of, stopped_run
 
-from ntmbench.folder import CURVE_COLUMNS
+from ntmbench.claim import claimed
+from ntmbench.folder import CURVE_COLUMNS, RunFolder
 
 RUN = "results/copy/ntm/seed0"
 CLOCK = ("seconds", "sequences_per_second")
@@ -59,7 +60,7 @@ def results_of(folder: Path) -> dict[str, object]:
 def no_traces(folder: Path) -> None:
     """No file is left but those of a run folder."""
     allowed = {
-        *("config.json", "curve.csv", "lengths.csv", "summary.json", "lock"),
+        *("config.json", "curve.csv", "lengths.csv", "summary.json", "claim"),
         *("checkpoint.pt", "best.safetensors", "last.safetensors"),
     }
     assert {path.name for path in folder.rglob("*") if path.is_file()} <= allowed
@@ -239,7 +240,7 @@ def test_an_interrupt_before_the_first_update(tmp_path) -> None:
         "import ntmbench.run as run\n"
         "def slow(config):\n"
         "    os.kill(os.getpid(), signal.SIGINT)\n"
-        "run.seconds_to_train = slow\n"
+        "run.sequences_a_second = slow\n"
         "from ntmbench.cli import main\n"
         "main()\n"
     )
@@ -317,17 +318,22 @@ def test_two_processes_do_not_write_one_run(tmp_path, monkeypatch) -> None:
         wait_until(process, lambda: rows_in(folder) > before)
 
 
-def test_a_lock_file_alone_means_nothing(interrupted, monkeypatch) -> None:
-    """Only a process that lives holds a lock: the file that a killed one left does not count."""
-    (interrupted / "lock").touch()
-    result = call(["resume", interrupted])
-    assert result.exit_code == 0 and (interrupted / "summary.json").exists()
+def test_a_claim_of_a_killed_process_means_nothing(tmp_path, monkeypatch) -> None:
+    """Its file is left, and taken over at once; a finished run leaves none."""
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / RUN
+    with started(tmp_path, *arguments()) as process:
+        wait_until(process, checkpointed_and_going_on(folder))
+        process.send_signal(signal.SIGKILL)
+    assert f"pid={process.pid}" in (folder / "claim").read_text()
+    assert call(["resume", RUN]).exit_code == 0
+    assert (folder / "summary.json").exists() and not (folder / "claim").exists()
 
 
-def test_a_held_lock_is_respected(interrupted) -> None:
+def test_a_claim_is_respected_and_its_owner_named(interrupted) -> None:
     before = state_of(interrupted)
-    with filelock.FileLock(interrupted / "lock"):
+    with claimed(RunFolder(interrupted)):
         result = call(["resume", interrupted])
     assert result.exit_code == 2 and "another process is writing" in result.stderr
+    assert f"process {os.getpid()} on {platform.node()}" in result.stderr
     assert state_of(interrupted) == before
-    assert os.path.exists(interrupted / "lock")

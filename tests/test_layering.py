@@ -17,7 +17,7 @@ PACKAGE = Path(ntmbench.__file__).parent
 LAYERS = (
     ("errors", "interrupt", "streams", "stats"),
     ("plugins", "config", "folder", "options"),
-    ("generators", "models", "results"),
+    ("claim", "generators", "models", "results"),
     ("contract",),
     ("tasks",),
     ("machine", "metrics", "optim", "report"),
@@ -26,9 +26,10 @@ LAYERS = (
     ("evaluate",),
     ("train", "weights"),
     ("run", "saved"),
-    ("compare", "testing", "terminal"),
+    ("compare", "testing", "terminal", "track"),
     ("show",),
     ("cells", "bench"),
+    ("sweep",),
     ("cli",),
     ("__main__",),
 )
@@ -51,10 +52,12 @@ ONLY: dict[str, set[str]] = {
 HEAVY = {"torch", "pandas", "matplotlib", "scipy"}
 LIGHT = (
     *("errors", "plugins", "config", "folder", "options", "tasks", "streams", "terminal"),
-    *("interrupt", "cli", "generators"),
+    *("interrupt", "cli", "generators", "claim"),
 )
 WITHOUT = {name: HEAVY for name in LIGHT} | {name: {"torch"} for name in ("report", "results")}
 WITHOUT["stats"] = {"torch", "pandas", "matplotlib"}
+LIGHT_PARTS = ("ntmbench.sweep", "ntmbench.sweep.manifest", "ntmbench.sweep.standing")
+"""Modules of a heavy part that must not pull those in either: `ntmbench status` is quick."""
 """What these must not pull in when they are imported."""
 
 BORROWED_NAMES: set[str] = set()
@@ -191,13 +194,19 @@ def test_generators_and_models_know_nothing_of_each_other() -> None:
 
 
 def test_only_the_program_imports_the_command_line() -> None:
-    assert {found.source for found in INSIDE if found.target_unit == "cli"} == {"ntmbench.__main__"}
+    importing = {found.source for found in INSIDE if found.target_unit == "cli"}
+    assert {source for source in importing if unit(source) != "cli"} == {"ntmbench.__main__"}
 
 
 @pytest.mark.parametrize("module", [name for name in SOURCES if unit(name) in WITHOUT])
 def test_what_must_stay_light(module) -> None:
     heavy = {name.partition(".")[0] for name in pulled_in(module)} & WITHOUT[unit(module)]
     assert not heavy
+
+
+@pytest.mark.parametrize("module", LIGHT_PARTS)
+def test_what_must_stay_light_in_a_heavy_part(module) -> None:
+    assert not {name.partition(".")[0] for name in pulled_in(module)} & HEAVY
 
 
 @pytest.mark.parametrize("module", [m for m in SOURCES if unit(m) in ("report", "results")])

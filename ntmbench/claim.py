@@ -1,0 +1,136 @@
+"""Who writes a run folder: a claim that names its owner, and ends when the owner is dead.
+
+The file `claim` in the folder is a lease (`filelock.SoftFileLease`): made by exclusive creation, so
+that one process of all on a shared disk has it, and touched every 20 seconds. A claim of a process
+that has died on this machine is taken over at once, one of another machine after it was watched for
+`LEASE` seconds without being touched. Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import platform
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import filelock
+
+from ntmbench.errors import UserError
+from ntmbench.folder import RunFolder, write_errors
+
+LEASE = 60.0
+"""Seconds after which a claim of another machine that was not touched counts as a dead one's."""
+WATCH = LEASE + 10.0
+"""Seconds of patience that a claim of another machine needs to be taken over."""
+
+
+@dataclass(frozen=True)
+class Owner:
+    """The process that a claim names. `alive` is what can be told without watching it."""
+
+    host: str
+    pid: int
+    alive: bool
+
+    def __str__(self) -> str:
+        return f"process {self.pid} on {self.host}"
+
+
+class Held(UserError):
+    """Another process writes the run; `elsewhere` if it does so on another machine."""
+
+    def __init__(self, folder: RunFolder, owner: Owner | None) -> None:
+        self.elsewhere = owner is None or owner.host != platform.node()
+        who = f"another process is writing {folder.path}"
+        super().__init__(f"{who}: {owner}" if owner else who)
+
+
+class Claim:
+    """A run folder that this process writes, and no other."""
+
+    def __init__(self, folder: RunFolder) -> None:
+        self.folder = folder
+        self.lease = filelock.SoftFileLease(folder.claim_file, lease_duration=LEASE)
+
+    def take(self, patience: float, give_up: Callable[[], bool]) -> None:
+        """Take the claim; one of another machine is watched for `patience` seconds, or until told.
+
+        Raises:
+            Held: it is another process's, which is not seen to be dead.
+        """
+        try:
+            self.lease.acquire(timeout=0)
+            return
+        except filelock.Timeout:
+            owner = owner_of(self.folder)
+        if owner is None and self._is_old():  # left empty by a power failure: it names nobody
+            self.lease.force_break()
+        elif not patience or (owner is not None and owner.host == platform.node()):
+            raise Held(self.folder, owner)
+        try:
+            self.lease.acquire(timeout=patience, poll_interval=0.5, cancel_check=give_up)
+        except filelock.Timeout:
+            raise Held(self.folder, owner_of(self.folder)) from None
+
+    def _is_old(self) -> bool:
+        with contextlib.suppress(FileNotFoundError):
+            return time.time() - self.folder.claim_file.stat().st_mtime > LEASE
+        return False
+
+    def check(self) -> None:
+        """See that the claim is still ours: a process that was stopped for long may have lost it.
+
+        Raises:
+            UserError: another process has taken the run over.
+        """
+        lost = self.lease.compromise
+        if lost is not None:
+            now = owner_of(self.folder)
+            raise UserError(
+                f"{self.folder.path} was taken over by {now or 'another process'}, as this process "
+                f"had not been heard of for {LEASE:.0f} seconds; it writes no more"
+            )
+
+
+@contextlib.contextmanager
+def claimed(
+    folder: RunFolder, patience: float = 0.0, give_up: Callable[[], bool] = lambda: False
+) -> Iterator[Claim]:
+    """Make the folder and claim it while the block runs: two processes never write one run.
+
+    Raises:
+        Held: another process writes it; see `Claim.take`.
+        UserError: the folder cannot be written.
+    """
+    claim = Claim(folder)
+    with write_errors(folder.path):
+        folder.path.mkdir(parents=True, exist_ok=True)
+        claim.take(patience, give_up)
+    try:
+        yield claim
+    finally:
+        with contextlib.suppress(OSError):
+            claim.lease.release()
+
+
+def owner_of(folder: RunFolder) -> Owner | None:
+    """The process that has claimed a run folder, if any has and the claim can be read."""
+    record = filelock.SoftFileLease(folder.claim_file, lease_duration=LEASE).owner
+    if record is None:
+        return None
+    return Owner(record.hostname, record.pid, _seems_alive(folder, record.hostname, record.pid))
+
+
+def _seems_alive(folder: RunFolder, host: str, pid: int) -> bool:
+    """Whether a process of this machine is there; one of another has touched its claim lately."""
+    try:
+        if host == platform.node():
+            os.kill(pid, 0)
+            return True
+        return time.time() - folder.claim_file.stat().st_mtime < WATCH
+    except PermissionError:
+        return True  # it is there, and another user's
+    except OSError:
+        return False

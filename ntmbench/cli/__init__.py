@@ -1,0 +1,6 @@
+"""The command line: each verb parses, calls the library, prints. Importing it imports no torch."""
+
+from ntmbench.cli import benching, reading, sweeping, training
+from ntmbench.cli.group import main
+
+__all__ = ["benching", "main", "reading", "sweeping", "training"]

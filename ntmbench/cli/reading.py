@@ -1,0 +1,151 @@
+"""The verbs that read what there is: list, eval, compare, report."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from ntmbench.cli.group import main
+from ntmbench.folder import json_ready
+from ntmbench.models import ALIASES, known_models
+from ntmbench.options import parse_point
+from ntmbench.tasks import declared_task, task_names
+from ntmbench.terminal import say
+
+
+@main.command("list")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def list_(as_json: bool) -> None:
+    """List the tasks and the models.
+
+    \b
+    ntmbench list
+    ntmbench list --json
+    """
+    tasks = [declared_task(name) for name in task_names()]
+    models = sorted(known_models())
+    if as_json:
+        rows = [
+            {"name": t.name, "aliases": t.aliases, "summary": t.summary, "axes": t.axes}
+            | {"profiles": t.profiles}
+            for t in tasks
+        ]
+        click.echo(json.dumps({"tasks": rows, "models": models}, indent=2))
+        return
+    click.echo("tasks (or a FILE.toml of your own)")
+    for task in tasks:
+        names = ", ".join([task.name, *task.aliases])
+        click.echo(f"  {names:29} {task.summary}  [{', '.join(task.axes)}]")
+    click.echo("models (or a package.module:Class of your own)")
+    for name in models:
+        also = ", ".join(alias for alias, target in ALIASES.items() if target == name)
+        click.echo(f"  {name}{f' (= {also})' if also else ''}")
+    click.echo("profiles\n  " + ", ".join(tasks[0].profiles))
+
+
+@main.command("eval")
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option("--at", "points", multiple=True, help="A point, such as length=50; several times.")
+@click.option("--memory-rows", type=click.IntRange(min=1), help="Rows of memory, if not trained.")
+@click.option("--sequences", type=click.IntRange(min=1), help="Sequences a point, if not stored.")
+@click.option(
+    "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True,
+    help="Those with the lowest validation loss, or those after the last update.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def eval_(
+    run: Path,
+    points: tuple[str, ...],
+    memory_rows: int | None,
+    sequences: int | None,
+    weights: str,
+    as_json: bool,
+) -> None:
+    """Score a saved run again, at the stored points or others.
+
+    With no options it computes, and prints, exactly the scores stored in the run.
+
+    \b
+    ntmbench eval results/copy/ntm/seed0
+    ntmbench eval results/copy/ntm/seed0 --at length=200 --memory-rows 256
+    ntmbench eval results/repeat_copy/ntm/seed0 --at length=20,repeats=10 --at length=10,repeats=20
+    """
+    parsed = [parse_point(text) for text in points]
+
+    from ntmbench.cells import heading
+    from ntmbench.engine import get_ready
+    from ntmbench.saved import load_run
+    from ntmbench.show import points_table
+
+    result = load_run(run)
+    get_ready(result.config.engine, say)
+    rows = result.score(parsed, weights=weights, sequences=sequences, memory_rows=memory_rows)
+    if as_json:
+        click.echo(json.dumps(json_ready(rows), indent=2, allow_nan=False))
+        return
+    count = f"{rows[0]['sequences']:,} sequences a point"
+    click.echo(f"{heading(result.config)}, {weights} weights, {count}")
+    click.echo(points_table(rows, result.generator.axes, weights))
+
+
+@main.command()
+@click.argument("run_a", metavar="RUN_A", type=click.Path(path_type=Path))
+@click.argument("run_b", metavar="RUN_B", type=click.Path(path_type=Path))
+@click.option(
+    "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True,
+    help="Which weights of both.",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def compare(run_a: Path, run_b: Path, weights: str, as_json: bool) -> None:
+    """Compare two runs on identical sequences.
+
+    Prints how their configurations differ and, at every point, the paired difference B - A with a
+    95 % bootstrap interval over sequences.
+
+    \b
+    ntmbench compare results/copy/lstm/seed0 results/copy/ntm/seed0
+    """
+    from ntmbench.cells import heading
+    from ntmbench.compare import compare_runs, configuration_difference
+    from ntmbench.engine import get_ready
+    from ntmbench.saved import load_run
+    from ntmbench.show import comparison_table
+
+    a, b = load_run(run_a), load_run(run_b)
+    for one in (a, b):
+        get_ready(one.config.engine, say)
+    changed, rows = configuration_difference(a, b), compare_runs(a, b, weights)
+    if as_json:
+        content = {"configuration": [{"key": k, "a": x, "b": y} for k, x, y in changed]}
+        click.echo(json.dumps(json_ready(content | {"points": rows}), indent=2, allow_nan=False))
+        return
+    click.echo(f"A: {run_a}: {heading(a.config)}\nB: {run_b}: {heading(b.config)}\nconfiguration:")
+    for key, left, right in changed:
+        click.echo(f"  {key}: {left!r} -> {right!r}")
+    if not changed:
+        click.echo("  the same")
+    click.echo(comparison_table(rows))
+
+
+@main.command()
+@click.argument(
+    "folder", metavar="[DIR]", default="results", type=click.Path(path_type=Path, file_okay=False)
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False),
+    help="Where to write the report.  [default: DIR/report]",
+)  # fmt: skip
+def report(folder: Path, out: Path | None) -> None:
+    """Write tables and figures of all runs in DIR (default: results).
+
+    It reads run folders and nothing else.
+
+    \b
+    ntmbench report
+    ntmbench report results/reference --out /tmp/reference
+    """
+    from ntmbench.report import write_report
+
+    click.echo(f"report: {write_report(folder, out or folder / 'report')}")

@@ -1,0 +1,177 @@
+"""The verbs for many runs: sweep, and status, which tells where they stand."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from pathlib import Path
+
+import click
+
+from ntmbench.cli.group import main
+from ntmbench.engine import ENGINES
+from ntmbench.errors import UserError
+from ntmbench.folder import json_ready
+from ntmbench.options import parse_duration, parse_grid, parse_names, parse_seeds, parse_shard
+from ntmbench.tasks import STANDARD, load_task, task_names
+
+
+@main.command()
+@click.option("--tasks", default="all", show_default=True, help="Names or files, with commas.")
+@click.option(
+    "--models", default="lstm,gru,ntm", show_default=True,
+    help="Names, or package.module:Class, with commas.",
+)  # fmt: skip
+@click.option("--seeds", default="0-9", show_default=True, help="Such as 0-9 or 0-2,7.")
+@click.option("--profile", default=STANDARD, show_default=True, help="smoke, standard or paper.")
+@click.option("--sequences", type=click.IntRange(min=1), help="The budget, if not the task's.")
+@click.option(
+    "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
+    help="Change a setting in all runs, as in `ntmbench run`.",
+)  # fmt: skip
+@click.option(
+    "--grid", "axes", multiple=True, metavar="SECTION.KEY=[A,B,C]",
+    help="Do all runs with each of these values; several are crossed. The values are in the tag.",
+)  # fmt: skip
+@click.option("--tag", help="Keep these runs apart, as MODEL@TAG.  [default: none; or the profile]")
+@click.option(
+    "--out", type=click.Path(path_type=Path, file_okay=False), default="results",
+    show_default=True, help="The folder that keeps the runs; several sweeps may share it.",
+)  # fmt: skip
+@click.option(
+    "--jobs", type=click.IntRange(min=1, max=1024),
+    help="Runs at once.  [default: one a core, or a GPU]",
+)  # fmt: skip
+@click.option(
+    "--threads", type=click.IntRange(min=1), help="Threads of each run on a CPU.  [default: 1]"
+)
+@click.option(
+    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+    help="Where to compute.",
+)  # fmt: skip
+@click.option(
+    "--engine", type=click.Choice(ENGINES), default="auto", show_default=True,
+    help="fused: compiled kernels, for built-in models on the CPU; eager: torch, for any model.",
+)  # fmt: skip
+@click.option(
+    "--timeout", metavar="DURATION",
+    help="Give up a run that makes no progress for so long, such as 90s, 15m.  [default: never]",
+)  # fmt: skip
+@click.option("--shard", metavar="I/N", help="Do only part I of N, such as 2/8: for job arrays.")
+@click.option("--ray", "address", metavar="ADDRESS", help="Do the runs on this Ray cluster.")
+@click.option(
+    "--gpus-per-run", type=click.FloatRange(min=0, min_open=True),
+    help="With --ray: the GPU, or the part of one, of each run.  [default: 1 on cuda]",
+)  # fmt: skip
+@click.option(
+    "--track", multiple=True, metavar="NAME",
+    help="Send records to tensorboard, wandb (offline unless told) or mlflow; several times.",
+)  # fmt: skip
+@click.option("--dry-run", is_flag=True, help="Print the runs and what they would cost.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def sweep(
+    tasks: str,
+    models: str,
+    seeds: str,
+    profile: str,
+    sequences: int | None,
+    overrides: tuple[str, ...],
+    axes: tuple[str, ...],
+    tag: str | None,
+    out: Path,
+    jobs: int | None,
+    threads: int | None,
+    device: str,
+    engine: str,
+    timeout: str | None,
+    shard: str | None,
+    address: str | None,
+    gpus_per_run: float | None,
+    track: tuple[str, ...],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """Do many runs: tasks x models x settings x seeds, on every core of this machine or on Ray.
+
+    Complete runs are skipped, interrupted ones go on where they were: after a crash, the same
+    command continues. A run whose worker dies is tried three times; one that raises has failed,
+    and its folder says why (failed.json); neither stops the others. Ctrl-C once ends the sweep
+    with the runs under way, twice saves and stops them, three times leaves at once. The exit code
+    is 1 if a run failed, 130 if the sweep was interrupted with runs left.
+
+    \b
+    ntmbench sweep --tasks copy,recall --models lstm,ntm --seeds 0-9
+    ntmbench sweep --dry-run
+    ntmbench sweep --tasks copy --models ntm --grid train.learning_rate=[1e-4,3e-4] \\
+                   --grid model.memory_rows=[64,128]
+    ntmbench sweep --shard 2/8          part 2 of 8, for a job array
+    ntmbench sweep --ray auto           on the Ray cluster that this machine belongs to
+    """
+    shard_number, shards = parse_shard(shard) if shard is not None else (1, 1)
+    silence = parse_duration(timeout) if timeout is not None else None
+    names = [one for name in parse_names(tasks) for one in _tasks_of(name)]
+    numbers, grid_axes = parse_seeds(seeds), [parse_grid(text) for text in axes]
+    wanted = parse_names(models)
+    if address is None and gpus_per_run is not None:
+        raise UserError("--gpus-per-run is for --ray; on this machine --jobs says how many runs")
+    found = [load_task(name, profile) for name in dict.fromkeys(names)]
+    if tag is None:
+        tag = "" if profile == STANDARD else profile
+
+    from ntmbench.machine import choose_device
+    from ntmbench.sweep import conduct
+    from ntmbench.sweep.grid import Grid, shard_of
+    from ntmbench.track import check_trackers
+
+    check_trackers(track)
+    # the nodes of a cluster may have what this machine has not
+    chosen = "cuda" if address is not None and device == "cuda" else choose_device(device)
+    grid = Grid(
+        tasks=found, models=wanted, seeds=numbers, axes=grid_axes, overrides=overrides,
+        sequences=sequences, tag=tag, device=chosen, engine=engine, threads=threads or 1,
+    )  # fmt: skip
+    given = {"device": device != "auto", "engine": engine != "auto", "threads": threads is not None}
+    cells = grid.cells(out, [name for name, asked in given.items() if not asked])
+    cells = shard_of(cells, shard_number, shards)
+    if not cells:
+        raise UserError(f"shard {shard} is empty: there are fewer runs than shards")
+    executor = conduct.executor_for(
+        cells, out=out, jobs=jobs, timeout=silence, address=address, gpus_per_run=gpus_per_run
+    )
+    if dry_run:
+        conduct.dry_run(cells, executor, as_json=as_json)
+        return
+    command = shlex.join(["ntmbench", *sys.argv[1:]])
+    code = conduct.conduct(cells, executor, out=out, command=command, track=track, as_json=as_json)
+    raise SystemExit(code)
+
+
+def _tasks_of(name: str) -> list[str]:
+    return list(task_names()) if name == "all" else [name]
+
+
+@main.command()
+@click.argument(
+    "folder", metavar="[DIR]", default="results", type=click.Path(path_type=Path, file_okay=False)
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def status(folder: Path, as_json: bool) -> None:
+    """Tell where all runs in DIR (default: results) stand: a sweep's, and any others.
+
+    It reads the folder and nothing else, so it works from another terminal, and on another machine
+    that shares the disk.
+
+    \b
+    ntmbench status
+    ntmbench status results/smoke --json
+    watch -n 10 ntmbench status
+    """
+    from ntmbench.sweep.standing import as_json as as_table
+    from ntmbench.sweep.standing import as_text, standings
+
+    found, sweeps = standings(folder)
+    if as_json:
+        click.echo(json.dumps(json_ready(as_table(found, sweeps)), indent=2, allow_nan=False))
+        return
+    click.echo(as_text(found, sweeps))

@@ -1,0 +1,215 @@
+"""A sweep from its cells to its exit code, as the command `sweep` does it."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ntmbench.cells import INTERRUPTED
+from ntmbench.folder import json_ready
+from ntmbench.interrupt import SWEEP, listening
+from ntmbench.machine import gpus, usable_cores
+from ntmbench.sweep.board import Board
+from ntmbench.sweep.grid import Cell
+from ntmbench.sweep.local import LocalPool
+from ntmbench.sweep.manifest import make_manifest
+from ntmbench.sweep.news import Note
+from ntmbench.sweep.schedule import Entry, Executor, Schedule
+from ntmbench.sweep.standing import Standing, counts, counts_table, run_standing
+from ntmbench.terminal import duration, say, table
+
+FAILED = 1
+"""Exit code of a sweep in which a run failed."""
+
+
+def executor_for(
+    cells: Sequence[Cell],
+    *,
+    out: Path,
+    jobs: int | None,
+    timeout: float | None,
+    address: str | None,
+    gpus_per_run: float | None,
+) -> AbstractContextManager[Executor]:
+    """What does the jobs of a sweep: workers on this machine, or a Ray cluster.
+
+    jobs: at once; None for what the machine or the cluster has room for.
+
+    Raises:
+        UserError: Ray is asked for and not installed.
+    """
+    threads = max(cell.config.threads for cell in cells)
+    cuda = any(cell.config.device == "cuda" for cell in cells)
+    if address is not None:
+        from ntmbench.sweep.cluster import RayCluster
+
+        share = gpus_per_run if gpus_per_run is not None else float(cuda)
+        return RayCluster(address, out=out, jobs=jobs, threads=threads, gpus=share, timeout=timeout)
+    found = gpus() if cuda else 0
+    room = found if cuda else max(1, usable_cores() // threads)
+    engines = {cell.config.engine for cell in cells if not cell.folder.complete}
+    size = min(jobs or room, len(cells))
+    return LocalPool(size, threads=threads, engines=engines, timeout=timeout, gpus=found)
+
+
+def conduct(
+    cells: Sequence[Cell],
+    executor: AbstractContextManager[Executor],
+    *,
+    out: Path,
+    command: str,
+    track: tuple[str, ...],
+    as_json: bool,
+) -> int:
+    """Do all cells and print how they ended; the exit code.
+
+    Raises:
+        UserError: the folder cannot be written, or no worker can be started.
+    """
+    started = time.monotonic()
+    schedule = Schedule(cells, track)
+    skipped = sum(entry.skipped for entry in schedule.entries)
+    if skipped:
+        say(f"{skipped:,} of {len(cells):,} runs are complete already, and skipped")
+    runs = [(_under(cell, out), cell.config.train.sequences) for cell in cells]
+    manifest = make_manifest(out, runs, command)
+    asked = False
+    if skipped < len(cells):
+        with listening(SWEEP) as interrupt:
+            manifest.begin()
+            try:
+                say(f"{len(cells) - skipped:,} runs with {executor}; stop with Ctrl-C")
+                with executor as workers, Board(schedule) as board:
+                    for news in schedule.run(workers, interrupt):
+                        board.show(news)
+                        manifest.beat()
+            finally:
+                manifest.end()
+            asked = interrupt.asked
+    found = [_standing(entry, out) for entry in schedule.entries]
+    if as_json:
+        click.echo(json.dumps(json_ready(_as_json(schedule, found)), indent=2, allow_nan=False))
+    else:
+        click.echo(_summary(found, time.monotonic() - started))
+    if schedule.full:
+        say(f"the sweep ended early, for no run could be written: {schedule.full}")
+    left = [one for one in found if one.state not in ("complete", "diverged", "failed")]
+    if left:
+        say(f"{len(left):,} runs are left; the same command goes on with them:\n  {command}")
+    if any(one.state == "failed" for one in found):
+        return FAILED
+    return INTERRUPTED if asked and left else 0
+
+
+def dry_run(
+    cells: Sequence[Cell], executor: AbstractContextManager[Executor], *, as_json: bool
+) -> None:
+    """Print the cells, and what they would cost by the speed measured here; nothing is written."""
+    schedule = Schedule(cells, ())
+    if any(entry.state == "waiting" for entry in schedule.entries):
+        say(f"measuring the speed of {len(schedule.unmeasured)} kinds of runs")
+        with executor as workers, listening() as interrupt:
+            for news in schedule.measure(workers, interrupt):
+                for one in news:
+                    if isinstance(one, Note):
+                        say(one.text)
+    if as_json:
+        rows = [_cell_json(entry) for entry in schedule.entries]
+        total = {"seconds": schedule.seconds_left, "slots": schedule.slots}
+        click.echo(json.dumps(json_ready({"cells": rows} | total), indent=2, allow_nan=False))
+        return
+    click.echo(_plan(schedule, str(executor)))
+
+
+def _under(cell: Cell, out: Path) -> str:
+    return cell.folder.path.relative_to(out).as_posix()
+
+
+def _standing(entry: Entry, out: Path) -> Standing:
+    """Where a run stands now; of a failed one what is known here, for the disk may be full."""
+    found = run_standing(entry.cell.folder, _under(entry.cell, out))
+    if entry.failure is None or found.state == "complete":
+        return found
+    named = {name: getattr(found, name) for name in ("path", "task", "model", "seed")}
+    return Standing(**named, state="failed", message=entry.failure.message)
+
+
+def _summary(found: Sequence[Standing], seconds: float) -> str:
+    lines = [counts_table(found), f"{len(found):,} runs in {duration(seconds)}"]
+    for one in found:
+        if one.state == "failed":
+            lines.append(f"failed: {one.title}: {one.message}")
+    return "\n".join(lines)
+
+
+def _as_json(schedule: Schedule, found: Sequence[Standing]) -> dict[str, Any]:
+    runs = []
+    for entry, one in zip(schedule.entries, found, strict=True):
+        row = {"folder": str(entry.cell.folder.path), "task": one.task, "model": one.model}
+        row |= {"seed": entry.cell.config.seed, "state": one.state, "skipped": entry.skipped}
+        runs.append(row | {"message": one.message, "summary": entry.summary or None})
+    return {"counts": counts(found), "runs": runs}
+
+
+def _cell_json(entry: Entry) -> dict[str, Any]:
+    config = entry.cell.config
+    return {
+        "folder": str(entry.cell.folder.path),
+        "task": config.task.name,
+        "model": config.label,
+        "seed": config.seed,
+        "profile": config.profile,
+        "engine": config.engine,
+        "state": entry.state,
+        "sequences": config.train.sequences,
+        "sequences_done": entry.done,
+        "sequences_per_second": entry.speed,
+        "seconds_left": entry.seconds_left,
+    }
+
+
+def _plan(schedule: Schedule, where: str) -> str:
+    """A row a task and model with its seeds and cost, and the total."""
+    groups: dict[tuple[str, str], list[Entry]] = {}
+    for entry in schedule.entries:
+        config = entry.cell.config
+        groups.setdefault((config.task.name, config.label), []).append(entry)
+    rows = []
+    for (task, label), group in groups.items():
+        config, left = group[0].cell.config, sum(entry.seconds_left for entry in group)
+        complete = sum(entry.skipped for entry in group)
+        speed = next((e.speed for e in group if not math.isnan(e.speed)), math.nan)
+        rows.append(
+            [
+                f"{task} / {label}",
+                seeds_text([entry.cell.config.seed for entry in group]),
+                f"{complete:,}",
+                config.engine,
+                f"{config.train.sequences:,}",
+                "?" if math.isnan(speed) else f"{speed:,.3g}",
+                "?" if math.isnan(left) else duration(left),
+            ]
+        )
+    header = ["run", "seeds", "complete", "engine", "sequences", "a second", "training left"]
+    total = schedule.seconds_left
+    cost = "for an unknown time" if math.isnan(total) else f"about {duration(total)} of training"
+    runs = sum(not entry.skipped for entry in schedule.entries)
+    return f"{table(header, rows)}\n{runs:,} runs to do with {where}: {cost}"
+
+
+def seeds_text(seeds: Sequence[int]) -> str:
+    """Seeds as `--seeds` takes them: `0-9`, `0-2,7`."""
+    parts: list[list[int]] = []
+    for seed in sorted(seeds):
+        if parts and seed == parts[-1][1] + 1:
+            parts[-1][1] = seed
+        else:
+            parts.append([seed, seed])
+    return ",".join(f"{low}-{high}" if high > low else f"{low}" for low, high in parts)

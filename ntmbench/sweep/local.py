@@ -1,0 +1,244 @@
+"""Workers on this machine: processes that live across runs, one pipe each, replaced if they die."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection, wait
+from typing import IO
+
+from ntmbench.errors import UserError
+from ntmbench.sweep.news import Died, Ended, Job, Measured, News, Note, Ready
+from ntmbench.sweep.worker import STOP
+from ntmbench.terminal import duration
+
+TAIL = 8_000
+"""Bytes of a dead worker's error output that are kept."""
+MEASURING = 60.0
+"""Seconds that measuring a run's speed may take."""
+FALSE_STARTS = 3
+"""Workers that may die one after the other before any is ready."""
+THREAD_VARIABLES = (
+    *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
+    "VECLIB_MAXIMUM_THREADS",
+)
+
+
+@dataclass
+class _Worker:
+    """A process, and what it does. heard: when it last said something, or was given its job."""
+
+    process: subprocess.Popen[bytes]
+    pipe: Connection
+    output: IO[bytes]
+    place: int
+    ready: bool = False
+    job: Job | None = None
+    heard: float = field(default_factory=time.monotonic)
+
+    def tail(self) -> str:
+        """The end of what it has printed since its job began."""
+        self.output.seek(max(0, self.output.seek(0, os.SEEK_END) - TAIL))
+        return self.output.read().decode(errors="replace")
+
+
+class LocalPool:
+    """So many workers, each with one thread count, pinned before anything is imported.
+
+    Args:
+        workers: how many processes.
+        threads: of each.
+        engines: those that a worker gets ready before its first job.
+        timeout: seconds without news after which a run counts as hanging, and is killed.
+        gpus: over how many GPUs the workers are spread; 0 where they compute on the CPU.
+    """
+
+    def __init__(
+        self,
+        workers: int,
+        *,
+        threads: int = 1,
+        engines: Collection[str] = (),
+        timeout: float | None = None,
+        gpus: int = 0,
+    ) -> None:
+        self.size, self.threads, self.engines = workers, threads, sorted(engines)
+        self.timeout, self.gpus = timeout, gpus
+        self.workers: list[_Worker] = []
+        self.false_starts = 0
+        self.stopping = False
+
+    def __enter__(self) -> LocalPool:
+        self._fill()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Leave no process behind: those that work save within moments or are killed."""
+        for worker in self.workers:
+            worker.pipe.close()
+        end = time.monotonic() + 2.0
+        for worker in self.workers:
+            if worker.job is not None:
+                worker.process.kill()
+            try:
+                worker.process.wait(max(0.0, end - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                worker.process.kill()
+                worker.process.wait()
+            worker.output.close()
+        self.workers = []
+
+    def __str__(self) -> str:
+        return f"{self.size} worker{'s' if self.size > 1 else ''} on this machine"
+
+    @property
+    def slots(self) -> int:
+        """How many jobs are done at once."""
+        return self.size
+
+    @property
+    def free(self) -> int:
+        """How many jobs could be begun at once."""
+        return sum(worker.ready and worker.job is None for worker in self.workers)
+
+    def submit(self, job: Job) -> None:
+        """Have a free worker do a job."""
+        worker = next(worker for worker in self.workers if worker.ready and worker.job is None)
+        worker.job, worker.heard = job, time.monotonic()
+        with contextlib.suppress(OSError):
+            worker.output.truncate(0)
+        with contextlib.suppress(OSError):  # it has just died: the end of its pipe will tell
+            worker.pipe.send(job)
+
+    def poll(self, seconds: float) -> list[News]:
+        """What the workers have told, after waiting for at most so long.
+
+        Raises:
+            UserError: workers die before they can do anything.
+        """
+        news: list[News] = []
+        pipes = {worker.pipe: worker for worker in self.workers}
+        for pipe in wait(list(pipes), seconds):
+            worker = pipes[pipe]  # pyright: ignore
+            try:
+                while worker.pipe.poll():
+                    news += self._hear(worker, worker.pipe.recv())
+            except (EOFError, OSError):
+                news += self._bury(worker, self._why_dead(worker))
+        for worker in list(self.workers):
+            limit = self._limit(worker.job)
+            if time.monotonic() - worker.heard > limit:
+                news += self._end_hanging(worker, limit)
+        self._fill()
+        return news
+
+    def stop(self) -> None:
+        """Have the runs under way saved and stopped."""
+        self.stopping = True
+        for worker in self.workers:
+            with contextlib.suppress(OSError):
+                worker.pipe.send(STOP)
+
+    def _limit(self, job: Job | None) -> float:
+        """Seconds of silence that a job may have."""
+        if job is None:
+            return math.inf
+        if job.kind == "measure":
+            return MEASURING
+        return math.inf if self.timeout is None else self.timeout + job.patience
+
+    def _hear(self, worker: _Worker, news: News) -> list[News]:
+        worker.heard = time.monotonic()
+        if isinstance(news, Ready):
+            worker.ready, self.false_starts = True, 0
+            return []
+        if isinstance(news, Ended | Measured):
+            worker.job = None
+        return [news]
+
+    def _fill(self) -> None:
+        """Start workers until there are as many as wanted."""
+        while len(self.workers) < self.size and not self.stopping:
+            taken = {worker.place for worker in self.workers}
+            place = next(k for k in range(self.size) if k not in taken)
+            self.workers.append(self._start(place))
+
+    def _start(self, place: int) -> _Worker:
+        ours, theirs = Pipe()
+        output = tempfile.TemporaryFile()  # noqa: SIM115
+        fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)  # it is emptied while the worker has it
+        environment = worker_environment(os.environ, self.threads, place, self.gpus)
+        command = [sys.executable, "-P", "-m", "ntmbench.sweep.worker", str(theirs.fileno())]
+        try:
+            process = subprocess.Popen(
+                [*command, *self.engines],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env=environment,
+                pass_fds=[theirs.fileno()],
+                start_new_session=True,  # the terminal's Ctrl-C is for the parent alone
+            )
+        except OSError as error:
+            raise UserError(f"no worker can be started: {error}") from error
+        finally:
+            theirs.close()
+        return _Worker(process, ours, output, place)
+
+    def _why_dead(self, worker: _Worker) -> str:
+        try:
+            code = worker.process.wait(5.0)
+        except subprocess.TimeoutExpired:  # it has closed its pipe, and is good for nothing
+            return "its worker closed its pipe"
+        if code >= 0:
+            return f"its worker ended with exit code {code}"
+        name = signal.Signals(-code).name if -code in set(signal.Signals) else f"signal {-code}"
+        hint = ", perhaps for want of memory" if -code == signal.SIGKILL else ""
+        return f"its worker was killed by {name}{hint}"
+
+    def _bury(self, worker: _Worker, why: str, *, hung: bool = False) -> list[News]:
+        """Take a dead worker away, and tell what it leaves."""
+        worker.process.kill()
+        worker.process.wait()
+        worker.pipe.close()
+        self.workers.remove(worker)
+        tail = worker.tail()
+        worker.output.close()
+        if worker.job is not None:
+            return [Died(worker.job, why, tail, hung)]
+        if self.stopping:
+            return []
+        if not worker.ready:
+            self.false_starts += 1
+            if self.false_starts >= FALSE_STARTS:
+                raise UserError(f"workers cannot be started: {why}; the last one said:\n{tail}")
+        return [Note(f"a worker without a run was lost: {why}")]
+
+    def _end_hanging(self, worker: _Worker, timeout: float) -> list[News]:
+        """Kill a worker that says nothing, after having it print where it is."""
+        worker.process.send_signal(signal.SIGUSR1)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            worker.process.wait(0.5)
+        return self._bury(worker, f"no progress for {duration(timeout)}", hung=True)
+
+
+def worker_environment(
+    base: Mapping[str, str], threads: int, place: int, gpus: int
+) -> dict[str, str]:
+    """The environment of worker `place`: its threads pinned, its GPU if there are any."""
+    pinned = dict(base) | dict.fromkeys(THREAD_VARIABLES, str(threads))
+    if gpus:
+        named = base.get("CUDA_VISIBLE_DEVICES", "")
+        visible = named.split(",") if named else [str(k) for k in range(gpus)]
+        pinned["CUDA_VISIBLE_DEVICES"] = visible[place % len(visible)]
+    return pinned

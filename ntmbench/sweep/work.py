@@ -1,0 +1,83 @@
+"""What a worker does with one job, wherever it runs: every outcome becomes news."""
+
+from __future__ import annotations
+
+import gc
+import time
+import traceback
+from collections.abc import Callable, Iterator
+
+from ntmbench.claim import Held
+from ntmbench.engine import get_ready
+from ntmbench.errors import UserError
+from ntmbench.folder import RunFolder, Unwritable
+from ntmbench.interrupt import Interrupt
+from ntmbench.machine import choose_device, free_memory
+from ntmbench.run import Event, Resumed, execute, sequences_a_second
+from ntmbench.sweep.news import Ended, Failure, Job, Measured, Moment, News, Note
+from ntmbench.terminal import Pace
+from ntmbench.track import tracked
+
+BETWEEN_MOMENTS = 0.25
+"""Least seconds between two `Moment`s of a run."""
+
+Tell = Callable[[News], None]
+
+
+def do(job: Job, interrupt: Interrupt, tell: Tell) -> None:
+    """Do a job and tell how it ended."""
+    get_ready(job.config.engine, lambda text: tell(Note(text)))
+    tell(_measure(job) if job.kind == "measure" else _run(job, interrupt, tell))
+    gc.collect()
+    free_memory(job.config.device)
+
+
+def _measure(job: Job) -> Measured:
+    try:
+        return Measured(job.number, sequences_a_second(job.config))
+    except Exception:  # the run itself will say what is wrong, in its own folder
+        return Measured(job.number, None)
+
+
+def _run(job: Job, interrupt: Interrupt, tell: Tell) -> Ended:
+    """Execute the run."""
+    number, folder = job.number, RunFolder(job.path)
+    try:
+        choose_device(job.config.device)
+        warn = _warner(job, tell)
+        events = execute(folder, job.config, interrupt, patience=job.patience)
+        events = tracked(events, job.track, folder, job.config, warn)
+        for moment in _moments(job, events, warn):
+            tell(moment)
+        if not folder.complete:
+            return Ended(number, "stopped")
+        summary = folder.read_summary()
+        return Ended(number, summary["status"], summary)
+    except Held as error:
+        return Ended(number, "held", elsewhere=error.elsewhere)
+    except Unwritable as error:
+        failure = Failure("unwritable", str(error), full=error.full)
+    except UserError as error:
+        failure = Failure("refused", str(error))
+    except Exception as error:
+        message = " ".join(f"{type(error).__name__}: {error}".split())
+        failure = Failure("exception", message, traceback.format_exc())
+    return Ended(number, "failed", failure=failure)
+
+
+def _warner(job: Job, tell: Tell) -> Callable[[str], None]:
+    where = f"{job.config.task.name} / {job.config.label} / seed {job.config.seed}"
+    return lambda text: tell(Note(f"{where}: {text}"))
+
+
+def _moments(job: Job, events: Iterator[Event], warn: Callable[[str], None]) -> Iterator[Moment]:
+    """Now and then, where the run stands."""
+    pace, due = Pace(), 0.0
+    for event in events:
+        pace.see(event)
+        if isinstance(event, Resumed) and event.warning:
+            warn(f"may differ in the last digits: changed {event.warning}")
+        now = time.monotonic()
+        if now >= due:
+            due = now + BETWEEN_MOMENTS
+            yield Moment(job.number, pace.sequences, pace.bits, pace.speed, pace.phase)
