@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import types
 import typing
@@ -25,7 +26,7 @@ def build(made: type[T], values: dict[str, Any], where: str) -> T:
     """
     if not isinstance(values, dict):
         raise UserError(f"{where} must be a table, not {values!r}")
-    hints = typing.get_type_hints(made)
+    hints = _hints(made)
     fields = {f.name: f for f in dataclasses.fields(made) if f.init}  # type: ignore[arg-type]
     for key in values:
         if key not in fields:
@@ -36,6 +37,11 @@ def build(made: type[T], values: dict[str, Any], where: str) -> T:
             raise UserError(f"{where} lacks the key '{name}'")
     checked = {key: _typed(value, hints[key], f"{where}.{key}") for key, value in values.items()}
     return made(**checked)
+
+
+@functools.cache  # a tenth of a millisecond each: half the time of reading a thousand runs
+def _hints(made: type) -> dict[str, Any]:
+    return typing.get_type_hints(made)
 
 
 def _typed(value: Any, hint: Any, where: str) -> Any:

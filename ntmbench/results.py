@@ -38,7 +38,7 @@ RUN_COLUMNS = {
     "solved": bool,
     **dict.fromkeys(("solved_sequences", "solved_updates", "solved_seconds"), float),
     **dict.fromkeys(("best_sequences", "best_val_loss_bits", "last_val_loss_bits"), float),
-    **{"diverged_sequences": float, "diverged_tensor": str},
+    **{"diverged_sequences": float, "diverged_tensor": str, "failure": str},
     **dict.fromkeys(("chance_val_loss_bits", "optimum_val_loss_bits"), float),
     **dict.fromkeys(("ntmbench", "commit", "machine", "path"), str),
 }
@@ -153,6 +153,9 @@ def read_table(
 
 
 def _read_run(run: RunFolder, path: str) -> _Run:
+    failure = run.read_failure() if run.failed else None
+    if failure is not None and not run.exists:
+        raise UserError(f"it failed before it began: {failure['message']}")
     content = run.read_config()
     summary = run.read_summary() if run.complete else None
     curve = read_curve(run)
@@ -161,6 +164,8 @@ def _read_run(run: RunFolder, path: str) -> _Run:
         row = {**_keys(config, path), **_environment(content.get("environment") or {})}
     with _corrupted("summary.json"):
         row |= _unfinished_totals(curve) if summary is None else _totals(summary)
+    if failure is not None:
+        row |= {"status": "failed", "failure": str(failure["message"])}
     lengths, positions = _empty(LENGTHS_COLUMNS), _empty(POSITIONS_COLUMNS)
     # A run that diverged before its first validation has no weights to evaluate.
     if row["status"] == "complete" or (summary is not None and run.lengths_file.exists()):
@@ -215,7 +220,7 @@ def _totals(summary: dict[str, Any]) -> dict[str, Any]:
         raise ValueError(f"unknown status {summary['status']!r}")
     best, last = summary["best"] or {}, summary["last"] or {}
     solved, diverged = summary["solved"] or {}, summary["diverged"] or {}
-    row: dict[str, Any] = {"status": summary["status"], "solved": bool(solved)}
+    row: dict[str, Any] = {"status": summary["status"], "solved": bool(solved), "failure": ""}
     totals = ("parameters", "sequences", "updates", "seconds", "skipped")
     row |= {name: _number(summary[name]) for name in totals}
     row |= {f"solved_{name}": _number(solved.get(name)) for name in totals[1:4]}
@@ -230,7 +235,8 @@ def _totals(summary: dict[str, Any]) -> dict[str, Any]:
 
 
 def _unfinished_totals(curve: pd.DataFrame) -> dict[str, Any]:
-    row: dict[str, Any] = {"status": "unfinished", "solved": False, "diverged_tensor": ""}
+    row: dict[str, Any] = {"status": "unfinished", "solved": False}
+    row |= {"diverged_tensor": "", "failure": ""}
     if curve.empty:
         return row
     last, losses = curve.iloc[-1], curve["val_loss_bits"]

@@ -26,9 +26,11 @@ def say(text: str) -> None:
 
 
 def duration(seconds: float) -> str:
-    """`45 s`, `12 min`, `3 h 20 min`, `2 days 4 h`: as exact as an estimate deserves."""
+    """`0.8 s`, `45 s`, `12 min`, `3 h 20 min`, `2 days 4 h`: as exact as an estimate deserves."""
     if not math.isfinite(seconds):
         return "unknown"
+    if 0 < seconds < 9.5:
+        return f"{seconds:.1f} s"
     if seconds < 90:
         return f"{seconds:.0f} s"
     minutes = round(seconds / 60)

@@ -14,6 +14,8 @@ import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
+import filelock
+
 from ntmbench.config import RunConfig
 from ntmbench.errors import UserError, unknown
 from ntmbench.folder import CURVE_COLUMNS, LENGTHS_COLUMNS, CurvePoint, RunFolder, read_rows
@@ -91,9 +93,10 @@ class MLflow:
 
         root = folder.path.resolve().parents[2]
         store = os.environ.get("MLFLOW_TRACKING_URI", f"sqlite:///{root / 'mlflow.db'}")
-        self.client = mlflow.MlflowClient(tracking_uri=store)
-        known = self.client.get_experiment_by_name("ntmbench")
-        experiment = known.experiment_id if known else self.client.create_experiment("ntmbench")
+        with filelock.FileLock(root / ".mlflow.lock"):  # two that make the tables ruin each other's
+            self.client = mlflow.MlflowClient(tracking_uri=store, registry_uri=store)
+            known = self.client.get_experiment_by_name("ntmbench")
+            experiment = known.experiment_id if known else self.client.create_experiment("ntmbench")
         wanted, name = f"tags.ntmbench_run = '{_name(folder)}'", config.task.name
         begun = self.client.search_runs([experiment], wanted) if sequences else []
         if begun:
@@ -110,7 +113,7 @@ class MLflow:
 
     def scalars(self, values: Mapping[str, float], sequences: int) -> None:
         for name, value in values.items():
-            self.client.log_metric(self.id, name, value, step=sequences)
+            self.client.log_metric(self.id, _plain(name), value, step=sequences)
 
     def close(self, status: str) -> None:
         ended = {"complete": "FINISHED", "diverged": "FAILED"}.get(status, "KILLED")
@@ -232,3 +235,8 @@ def _flat(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def _plain(name: str) -> str:
+    """A metric's name in the characters that MLflow allows: `best/length 10/loss_bits`."""
+    return name.replace("=", " ").replace(",", " ")

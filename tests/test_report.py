@@ -15,6 +15,7 @@ import pytest
 from fake_runs import fake_config, losses, write_run
 
 from ntmbench.errors import UserError
+from ntmbench.folder import RunFolder, write_json
 from ntmbench.report import write_report
 from ntmbench.report.blocks import Table, markdown
 from ntmbench.report.curves import entry_curves, median_curve
@@ -341,8 +342,31 @@ def test_an_unfinished_run_counts_for_nothing_and_is_listed(tmp_path):
     assert row["lowest_best_val_loss_bits"] == losses(fake_config(seed=1), 12)[-1]
     text = report(tmp_path / "runs", tmp_path / "out")
     assert row_of(text, "copy", "## Solved seeds")[1] == "1/1 (1 unfinished)"
-    assert row_of(text, "ntm", "## copy")[7] == "1" and "unfinished runs are listed" in text
+    assert row_of(text, "ntm", "## copy")[7] == "1"
+    assert "unfinished and failed runs are listed" in text
     assert "`copy/ntm/seed2` is unfinished at 30,000 sequences." in text
+
+
+def test_a_failed_run_counts_for_nothing_and_says_why(tmp_path):
+    """One that was completed since has not failed; one that never began is a problem."""
+    write_run(tmp_path / "runs", fake_config(seed=1), solved_step=12)
+    begun = write_run(tmp_path / "runs", fake_config(seed=2), status="unfinished", steps=3)
+    mended = write_run(tmp_path / "runs", fake_config(seed=3))
+    never = RunFolder(tmp_path / "runs/copy/ntm/seed4")
+    never.path.mkdir()
+    failure = {"schema": 1, "kind": "exception", "message": "ValueError: a *bad* | day"}
+    for run in (begun, mended, never):
+        write_json(run.failure_file, failure | {"attempts": 1, "output": ""})
+    results = with_entries(load_results(tmp_path / "runs"))
+    assert list(results.runs["status"]) == ["complete", "failed", "complete"]
+    assert list(results.runs["failure"]) == ["", failure["message"], ""]
+    row = summarize(results).iloc[0]
+    assert (row["runs"], row["finished"], row["solved"], row["failed"]) == (3, 2, 2, 1)
+    text = report(tmp_path / "runs", tmp_path / "out")
+    assert "**1 of 3 runs failed**" in text and "copy/ntm/seed4" in text
+    assert row_of(text, "copy", "## Solved seeds")[1] == "2/2 (1 failed)"
+    assert "`copy/ntm/seed2` failed at 3,000 sequences: ValueError: a" in text
+    assert "failed before it began: ValueError" in text
 
 
 def test_an_outside_tasks_name_stays_inside(tmp_path):

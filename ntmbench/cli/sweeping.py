@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -125,6 +126,10 @@ def sweep(
     from ntmbench.track import check_trackers
 
     check_trackers(track)
+    if address is not None and "mlflow" in track and "MLFLOW_TRACKING_URI" not in os.environ:
+        raise UserError(
+            "--track mlflow with --ray needs MLFLOW_TRACKING_URI: a server for all nodes"
+        )
     # the nodes of a cluster may have what this machine has not
     chosen = "cuda" if address is not None and device == "cuda" else choose_device(device)
     grid = Grid(

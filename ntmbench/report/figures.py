@@ -68,9 +68,9 @@ def learning_curves(results: Results, task: str, styles: Styles) -> Figure:
 
 
 def _mark_ends(ax: Axes, curve: EntryCurve, colour: str) -> None:
-    """A cross where a diverged seed's curve ends, an open circle where an unfinished one does."""
+    """Marks where a seed's curve ends before its budget: it diverged, is unfinished or failed."""
     seeds, runs = curve.seeds, curve.runs
-    for status, mark in (("diverged", "x"), ("unfinished", "o")):
+    for status, mark in (("diverged", "x"), ("unfinished", "o"), ("failed", "s")):
         for seed in runs.loc[runs["status"] == status, "seed"]:
             line = seeds[seed][np.isfinite(seeds[seed])] if seed in seeds else seeds.iloc[:0, :0]
             if len(line):

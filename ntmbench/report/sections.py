@@ -33,13 +33,13 @@ TITLES: dict[str, str] = {
 
 OVERVIEW_NOTE = (
     "Solved seeds of all that are finished: a diverged run counts as not solved unless it solved "
-    "the task before, an unfinished run does not count. Every number is in `tables/`."
+    "the task before, an unfinished or failed run does not count. Every number is in `tables/`."
 )
 TIMES_NOTE = (
-    "Over finished seeds; unfinished runs are listed, and left out of rates, times and losses. The "
-    "interval is Wilson's, from three seeds on. Seeds that did not solve the task are counted "
-    "as slower than any that did (censored); the median is *not reached* when the middle seed is "
-    "one of them. Ranges are the lowest and the highest seed."
+    "Over finished seeds; unfinished and failed runs are listed, and left out of rates, times and "
+    "losses. The interval is Wilson's, from three seeds on. Seeds that did not solve the task are "
+    "counted as slower than any that did (censored); the median is *not reached* when the middle "
+    "seed is one of them. Ranges are the lowest and the highest seed."
 )
 CURVES_NOTE = (
     "The median is over finished seeds, where all of them have a validation; a diverged seed "
@@ -87,6 +87,7 @@ def _banner(results: Results) -> list[Block]:
     counts = runs["status"].value_counts()
     for status, meaning in (
         ("unfinished", "listed and drawn, but in no rate and no median; may be running still"),
+        ("failed", "listed with the reason, and in no rate and no median"),
         ("diverged", "counted, not dropped"),
     ):
         if counts.get(status, 0):
@@ -146,7 +147,7 @@ def _sentence(results: Results, config_id: str) -> str:
 
 
 def _casualties(runs: pd.DataFrame) -> list[Block]:
-    """Each diverged or unfinished run, with where it stopped."""
+    """Each diverged, failed or unfinished run, with where it stopped."""
     lines = []
     for row in runs.to_dict("records"):
         if row["status"] == "diverged":
@@ -155,9 +156,11 @@ def _casualties(runs: pd.DataFrame) -> list[Block]:
             )
             where = number_text(row["diverged_sequences"])
             lines.append(f"`{row['path']}` diverged at {where} sequences{tensor}.")
-        elif row["status"] == "unfinished":
-            done = 0.0 if math.isnan(row["sequences"]) else row["sequences"]
-            lines.append(f"`{row['path']}` is unfinished at {number_text(done)} sequences.")
+        elif row["status"] in ("unfinished", "failed"):
+            done = number_text(0.0 if math.isnan(row["sequences"]) else row["sequences"])
+            why = f": {plain(row['failure'])}" if row["failure"] else ""
+            verb = "failed" if row["status"] == "failed" else "is unfinished"
+            lines.append(f"`{row['path']}` {verb} at {done} sequences{why}.")
     return [Bullets(tuple(lines))] if lines else []
 
 

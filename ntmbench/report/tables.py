@@ -17,13 +17,14 @@ NONE = "-"
 DIVERGED, NOT_FINITE = "diverged", "not finite"
 NEGLIGIBLE = 1e-9  # the chance of guessing a long sequence needs no digits
 FEWEST_FOR_INTERVAL = 3  # an interval from one or two seeds spans nearly all of 0..1
-STATUSES = ("complete", "diverged", "unfinished")
+STATUSES = ("complete", "diverged", "unfinished", "failed")
+RESULTS = ("complete", "diverged")
 BEST = ("median_best_val_loss_bits", "lowest_best_val_loss_bits", "highest_best_val_loss_bits")
 
 
 def finished(runs: pd.DataFrame) -> pd.DataFrame:
     """The runs that are complete or diverged."""
-    return runs[runs["status"] != "unfinished"]
+    return runs[runs["status"].isin(RESULTS)]
 
 
 def summarize(results: Results) -> pd.DataFrame:
@@ -134,7 +135,8 @@ def bits_table(results: Results, task: str, metric: str) -> list[list[str]]:
 def summary_rows(summary: pd.DataFrame) -> list[list[str]]:
     """`summarize` of one task as rows of text, header first."""
     header = ["entry", "solved seeds", "95 % interval", "sequences to solve, median"]
-    header += ["seconds to solve, median", "best validation loss, bits", "diverged", "unfinished"]
+    header += ["seconds to solve, median", "best validation loss, bits"]
+    header += ["diverged", "unfinished", "failed"]
     rows = [[*header, "sequences/s", "parameters"]]
     for row in summary.to_dict("records"):
         losses = row[BEST[0]], row[BEST[1]], row[BEST[2]]
@@ -150,6 +152,7 @@ def summary_rows(summary: pd.DataFrame) -> list[list[str]]:
                 range_text(*losses, row["without_loss"]),
                 str(row["diverged"]),
                 str(row["unfinished"]),
+                str(row["failed"]),
                 number_text(row["sequences_per_second"]),
                 number_text(row["parameters"]),
             ]
@@ -158,7 +161,7 @@ def summary_rows(summary: pd.DataFrame) -> list[list[str]]:
 
 
 def overview_rows(summary: pd.DataFrame) -> list[list[str]]:
-    """Tasks by entries: solved seeds of those finished; how many diverged or are unfinished."""
+    """Tasks by entries: solved seeds of those finished, and how many ended otherwise."""
     entries = sorted(set(summary["entry"]))
     rows = [["task", *entries]]
     for task, group in summary.groupby("task", sort=True):

@@ -32,6 +32,8 @@ from ntmbench.terminal import duration
 
 KEEPING = 30.0
 """Seconds between the times that a node without the output folder sends a run's files back."""
+TRACKERS_VARIABLES = ("WANDB_", "MLFLOW_")
+"""How the settings begin that trackers take from the environment: the nodes get them too."""
 PATIENCE = 60.0
 """Seconds in which the cluster has to answer."""
 
@@ -115,6 +117,7 @@ class RayCluster:
         places = [os.getcwd(), os.environ.get("PYTHONPATH", "")]
         variables = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         variables["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
+        variables |= {k: v for k, v in os.environ.items() if k.startswith(TRACKERS_VARIABLES)}
         try:
             self.ray.init(
                 address=self.address,
@@ -122,7 +125,7 @@ class RayCluster:
                 log_to_driver=False,
                 runtime_env={"env_vars": variables},
             )
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        except (self.ray.exceptions.RayError, RuntimeError, ValueError, OSError) as error:
             why = " ".join(str(error).split())[:300]
             raise UserError(f"no Ray cluster answers at '{self.address}': {why}") from error
         actor = self.ray.remote(num_cpus=0, max_restarts=0)(Mailbox)

@@ -77,32 +77,30 @@ def conduct(
     schedule = Schedule(cells, track)
     skipped = sum(entry.skipped for entry in schedule.entries)
     if skipped:
-        say(f"{skipped:,} of {len(cells):,} runs are complete already, and skipped")
+        say(f"complete already, and skipped: {skipped:,} of {len(cells):,} runs")
     runs = [(_under(cell, out), cell.config.train.sequences) for cell in cells]
     manifest = make_manifest(out, runs, command)
     asked = False
     if skipped < len(cells):
-        with listening(SWEEP) as interrupt:
-            manifest.begin()
-            try:
-                say(f"{len(cells) - skipped:,} runs with {executor}; stop with Ctrl-C")
-                with executor as workers, Board(schedule) as board:
-                    for news in schedule.run(workers, interrupt):
-                        board.show(news)
-                        manifest.beat()
-            finally:
-                manifest.end()
+        say(f"runs to do: {len(cells) - skipped:,}, with {executor}; stop with Ctrl-C")
+        with listening(SWEEP) as interrupt, executor as workers, manifest:
+            with Board(schedule) as board:
+                for news in schedule.run(workers, interrupt):
+                    board.show(news)
+                    manifest.beat()
             asked = interrupt.asked
     found = [_standing(entry, out) for entry in schedule.entries]
     if as_json:
         click.echo(json.dumps(json_ready(_as_json(schedule, found)), indent=2, allow_nan=False))
     else:
-        click.echo(_summary(found, time.monotonic() - started))
+        click.echo(_summary(found))
+        if skipped < len(cells):
+            say(f"took {duration(time.monotonic() - started)}")
     if schedule.full:
         say(f"the sweep ended early, for no run could be written: {schedule.full}")
     left = [one for one in found if one.state not in ("complete", "diverged", "failed")]
     if left:
-        say(f"{len(left):,} runs are left; the same command goes on with them:\n  {command}")
+        say(f"runs left: {len(left):,}; the same command goes on with them:\n  {command}")
     if any(one.state == "failed" for one in found):
         return FAILED
     return INTERRUPTED if asked and left else 0
@@ -141,8 +139,8 @@ def _standing(entry: Entry, out: Path) -> Standing:
     return Standing(**named, state="failed", message=entry.failure.message)
 
 
-def _summary(found: Sequence[Standing], seconds: float) -> str:
-    lines = [counts_table(found), f"{len(found):,} runs in {duration(seconds)}"]
+def _summary(found: Sequence[Standing]) -> str:
+    lines = [counts_table(found)]
     for one in found:
         if one.state == "failed":
             lines.append(f"failed: {one.title}: {one.message}")

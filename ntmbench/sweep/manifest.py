@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ntmbench.folder import write_json
+from ntmbench.folder import write_errors, write_json
 
 FOLDER = ".sweeps"
 BEAT = 15.0
@@ -35,11 +35,13 @@ class Manifest:
     content: dict[str, Any]
     _touched: float = 0.0
 
-    def begin(self) -> None:
+    def __enter__(self) -> Manifest:
         """Write it. Raises UserError where that cannot be done."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        with write_errors(self.path):
+            self.path.parent.mkdir(parents=True, exist_ok=True)
         write_json(self.path, self.content)
         self._touched = time.monotonic()
+        return self
 
     def beat(self) -> None:
         """Touch the file now and then: the sweep lives."""
@@ -48,7 +50,7 @@ class Manifest:
             with contextlib.suppress(OSError):
                 os.utime(self.path)
 
-    def end(self) -> None:
+    def __exit__(self, *_: object) -> None:
         """Note that the sweep has ended, however it did."""
         with contextlib.suppress(Exception):  # its runs say all that matters
             write_json(self.path, self.content | {"ended": _now()})
