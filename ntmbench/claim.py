@@ -9,11 +9,13 @@ that has died on this machine is taken over at once, one of another machine afte
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
-import platform
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import filelock
 
@@ -42,7 +44,7 @@ class Held(UserError):
     """Another process writes the run; `elsewhere` if it does so on another machine."""
 
     def __init__(self, folder: RunFolder, owner: Owner | None) -> None:
-        self.elsewhere = owner is None or owner.host != platform.node()
+        self.elsewhere = owner is None or owner.host != this_host()
         who = f"another process is writing {folder.path}"
         super().__init__(f"{who}: {owner}" if owner else who)
 
@@ -60,23 +62,29 @@ class Claim:
         Raises:
             Held: it is another process's, which is not seen to be dead.
         """
-        try:
-            self.lease.acquire(timeout=0)
+        if self._acquire(0, give_up):
             return
-        except filelock.Timeout:
-            owner = owner_of(self.folder)
-        if owner is None and self._is_old():  # left empty by a power failure: it names nobody
+        owner = owner_of(self.folder)
+        if owner is None and self._is_empty_and_old():
             self.lease.force_break()
-        elif not patience or (owner is not None and owner.host == platform.node()):
+        elif not patience or (owner is not None and owner.host == this_host()):
             raise Held(self.folder, owner)
-        try:
-            self.lease.acquire(timeout=patience, poll_interval=0.5, cancel_check=give_up)
-        except filelock.Timeout:
-            raise Held(self.folder, owner_of(self.folder)) from None
+        if not self._acquire(patience, give_up):
+            raise Held(self.folder, owner_of(self.folder))
 
-    def _is_old(self) -> bool:
+    def _acquire(self, patience: float, give_up: Callable[[], bool]) -> bool:
+        told = give_up if patience else None
+        try:
+            self.lease.acquire(timeout=patience, poll_interval=0.5, cancel_check=told)
+        except (filelock.Timeout, filelock.LeaseSettingsMismatch):  # the latter: of another version
+            return False
+        return True
+
+    def _is_empty_and_old(self) -> bool:
+        """Whether the claim names nobody, and has not for long: a power failure left it so."""
         with contextlib.suppress(FileNotFoundError):
-            return time.time() - self.folder.claim_file.stat().st_mtime > LEASE
+            age = time.time() - self.folder.claim_file.stat().st_mtime
+            return age > LEASE and owner_of(self.folder) is None
         return False
 
     def check(self) -> None:
@@ -115,6 +123,16 @@ def claimed(
             claim.lease.release()
 
 
+@functools.cache
+def this_host() -> str:
+    """How claims of this process name its machine; inside a container, the container."""
+    with tempfile.TemporaryDirectory() as folder:
+        lease = filelock.SoftFileLease(Path(folder) / "claim", lease_duration=LEASE)
+        with lease:
+            assert lease.owner is not None
+            return lease.owner.hostname
+
+
 def owner_of(folder: RunFolder) -> Owner | None:
     """The process that has claimed a run folder, if any has and the claim can be read."""
     record = filelock.SoftFileLease(folder.claim_file, lease_duration=LEASE).owner
@@ -126,7 +144,7 @@ def owner_of(folder: RunFolder) -> Owner | None:
 def _seems_alive(folder: RunFolder, host: str, pid: int) -> bool:
     """Whether a process of this machine is there; one of another has touched its claim lately."""
     try:
-        if host == platform.node():
+        if host == this_host():
             os.kill(pid, 0)
             return True
         return time.time() - folder.claim_file.stat().st_mtime < WATCH

@@ -114,7 +114,7 @@ def parse_grid(text: str) -> Axis:
         raise UserError(form)
     parse_override(f"{key}=0")  # the section and the form of the key
     for number, one in enumerate(values):
-        if any(type(one) is type(other) and one == other for other in values[:number]):
+        if repr(one) in map(repr, values[:number]):
             raise UserError(f"--grid {key} names {one!r} twice")
     return Axis(key, values)
 

@@ -6,6 +6,7 @@ warning says so. What is sent is what curve.csv, lengths.csv and summary.json ho
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.util
 import json
@@ -207,18 +208,24 @@ def _resumed_at(event: Event) -> int:
 
 def _end(trackers: list[_Guarded], folder: RunFolder) -> None:
     """Send the scores of a run that is complete, and close the trackers."""
-    status, scores, sequences = "interrupted", {}, 0
-    if folder.complete:
-        summary = folder.read_summary()
-        status, sequences = summary["status"], summary["sequences"]
-        for row in read_rows(folder.lengths_file, LENGTHS_COLUMNS, axes=True):
-            axes = list(row)[: list(row).index("memory_rows")]
-            point = ",".join(f"{axis}={row[axis]}" for axis in axes)
-            scores[f"{row['weights']}/{point}/{row['metric']}"] = float(row["value"])
+    status = "interrupted"
     for tracker in trackers:
-        if scores:
-            tracker.scalars(scores, sequences)
+        if folder.complete:
+            status = "complete"
+            tracker.do(lambda tracker=tracker: tracker.scalars(*_final_scores(folder)))
+            with contextlib.suppress(UserError):
+                status = folder.read_summary()["status"]
         tracker.close(status)
+
+
+def _final_scores(folder: RunFolder) -> tuple[dict[str, float], int]:
+    """The scores of a complete run by weights, point and metric; and its sequences."""
+    scores = {}
+    for row in read_rows(folder.lengths_file, LENGTHS_COLUMNS, axes=True):
+        axes = list(row)[: list(row).index("memory_rows")]
+        point = ",".join(f"{axis}={row[axis]}" for axis in axes)
+        scores[f"{row['weights']}/{point}/{row['metric']}"] = float(row["value"])
+    return scores, folder.read_summary()["sequences"]
 
 
 def _name(folder: RunFolder) -> str:

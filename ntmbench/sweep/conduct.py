@@ -152,7 +152,8 @@ def _as_json(schedule: Schedule, found: Sequence[Standing]) -> dict[str, Any]:
     for entry, one in zip(schedule.entries, found, strict=True):
         row = {"folder": str(entry.cell.folder.path), "task": one.task, "model": one.model}
         row |= {"seed": entry.cell.config.seed, "state": one.state, "skipped": entry.skipped}
-        runs.append(row | {"message": one.message, "summary": entry.summary or None})
+        row |= {"message": one.message, "attempts": entry.attempts, "seconds": entry.took}
+        runs.append(row | {"summary": entry.summary or None})
     return {"counts": counts(found), "runs": runs}
 
 

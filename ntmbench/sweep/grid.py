@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import json
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -81,13 +82,19 @@ class Grid:
 
     def _check_axes(self) -> None:
         keys = [axis.key for axis in self.axes]
-        fixed = {text.partition("=")[0].strip() for text in self.overrides}
+        if len(set(keys)) < len(keys):
+            key = next(key for key in keys if keys.count(key) > 1)
+            raise UserError(f"--grid {key} is given twice; give all its values in one list")
+        others = {key: f"--grid {key}" for key in keys}
+        for text in self.overrides:
+            key = text.partition("=")[0].strip()
+            others[key] = f"--set {key}"
+        if self.sequences is not None:
+            others["train.sequences"] = "--sequences"
         for key in keys:
-            if keys.count(key) > 1:
-                raise UserError(f"--grid {key} is given twice; give all its values in one list")
-            clash = [other for other in fixed if _overlap(key, other)]
-            if clash:
-                raise UserError(f"--grid {key} and --set {clash[0]} set the same; give one of them")
+            for other, option in others.items():
+                if (key != other or not option.startswith("--grid")) and _overlap(key, other):
+                    raise UserError(f"--grid {key} and {option} set the same; give one of them")
 
     def _tag(self, values: Sequence[Any]) -> str:
         """The tag of one combination, such as `memory_rows=64,heads=2`, after the sweep's own."""
@@ -120,13 +127,15 @@ def _setting(axis: Axis, value: Any) -> str:
 def toml_text(value: Any) -> str:
     """A value as TOML writes it in one line."""
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {toml_text(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{toml_text(k)} = {toml_text(v)}" for k, v in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(map(toml_text, value)) + "]"
-    return json.dumps(value, ensure_ascii=False, default=str)
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
 
 
 def _plain(value: Any) -> str:
     """A value in the letters that a tag may have."""
     text = value if isinstance(value, str) else toml_text(value)
-    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", text).strip("-")
+    return re.sub(r"[^A-Za-z0-9_.+-]+", "-", text.strip("[]{}\"' ")).rstrip("-")

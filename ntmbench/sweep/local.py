@@ -19,11 +19,10 @@ from typing import IO
 
 from ntmbench.errors import UserError
 from ntmbench.sweep.news import Died, Ended, Job, Measured, News, Note, Ready
+from ntmbench.sweep.work import TAIL
 from ntmbench.sweep.worker import STOP
 from ntmbench.terminal import duration
 
-TAIL = 8_000
-"""Bytes of a dead worker's error output that are kept."""
 MEASURING = 60.0
 """Seconds that measuring a run's speed may take."""
 FALSE_STARTS = 3

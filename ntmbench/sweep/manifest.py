@@ -99,10 +99,17 @@ def read_manifests(out: Path) -> list[Sweep]:
                     pid=int(content["pid"]),
                     started=str(content["started"]),
                     alive=recent and content["ended"] is None,
-                    runs={str(run["path"]): int(run["sequences"]) for run in content["runs"]},
+                    runs={_path(run["path"]): int(run["sequences"]) for run in content["runs"]},
                 )
             )
     return sorted(found, key=lambda sweep: sweep.started)
+
+
+def _path(text: str) -> str:
+    """The path of a run; ValueError if it is none."""
+    if len(text.split("/")) != 3:
+        raise ValueError(f"{text} is not task/model/seed")
+    return text
 
 
 def _now() -> str:

@@ -38,6 +38,7 @@ LOOK_AGAIN = 5.0
 
 State = Literal["waiting", "running", "held", "complete", "diverged", "failed", "stopped"]
 RESULTS = ("complete", "diverged")
+OPEN = ("waiting", "running", "held")
 
 
 class Executor(Protocol):
@@ -62,7 +63,8 @@ class Entry:
 
     state: "held" is another process's at present; "stopped" was asked to save and stop. skipped: it
     was complete before the sweep began. speed: sequences a second, measured or seen; NaN if not
-    known. done: sequences that an earlier attempt had come to.
+    known. done: sequences that an earlier attempt had come to. took: seconds of the
+    last attempt, from being handed out to its end.
     """
 
     cell: Cell
@@ -73,6 +75,7 @@ class Entry:
     done: int = 0
     moment: Moment | None = None
     began: float = math.nan
+    took: float = math.nan
     summary: dict[str, Any] = field(default_factory=dict)
     failure: Failure | None = None
     elsewhere: bool = False
@@ -81,7 +84,7 @@ class Entry:
     @property
     def seconds_left(self) -> float:
         """Seconds of training that are left, by the speed; NaN where that is not known."""
-        if self.state not in ("waiting", "running", "held"):
+        if self.state not in OPEN:
             return 0.0
         done = max(self.done, self.moment.sequences if self.moment else 0)
         return max(0.0, self.cell.config.train.sequences - done) / self.speed
@@ -95,8 +98,10 @@ class Schedule:
         self.entries = [Entry(cell) for cell in cells]
         for entry in self.entries:
             _look(entry)
+            entry.skipped = entry.state in RESULTS
         self.kinds = _kinds(self.entries)
         self.unmeasured = [numbers[0] for numbers in self.kinds.values()]
+        self.seen: list[News] = []
         self.full = ""
         self.stopped = False
 
@@ -132,7 +137,8 @@ class Schedule:
             if ending and not self._count("running"):
                 return
             news = executor.poll(POLL)
-            yield [shown for one in news for shown in self._take(one)]
+            seen, self.seen = self.seen, []
+            yield [*seen, *(shown for one in news for shown in self._take(one))]
 
     def _count(self, state: State) -> int:
         return sum(entry.state == state for entry in self.entries)
@@ -140,7 +146,7 @@ class Schedule:
     @property
     def seconds_left(self) -> float:
         """An estimate of the time to the end, from the speeds; NaN where none is known."""
-        left = [entry.seconds_left for entry in self.entries]
+        left = [entry.seconds_left for entry in self.entries if entry.state in OPEN]
         known = [seconds for seconds in left if not math.isnan(seconds)]
         if len(known) < len(left):  # those that could not be measured are as long as the others
             known += [sum(known) / len(known) if known else math.nan] * (len(left) - len(known))
@@ -181,6 +187,7 @@ class Schedule:
                 if not entry.cell.folder.complete:
                     return number
                 _look(entry)
+                self.seen.append(Note(f"{entry.cell.title}: {entry.state}, by another process"))
         return None
 
     def _take(self, news: News) -> list[News]:
@@ -205,6 +212,7 @@ class Schedule:
 
     def _ended(self, entry: Entry, news: Ended) -> list[News]:
         entry.state, entry.summary = news.outcome, news.summary
+        entry.took = time.monotonic() - entry.began
         entry.elsewhere, entry.look_at = news.elsewhere, time.monotonic() + LOOK_AGAIN
         if news.failure is None:
             return []
@@ -215,10 +223,12 @@ class Schedule:
     def _died(self, entry: Entry, news: Died) -> list[News]:
         """A lost worker's run goes on from its checkpoint, so often; one that hung does not."""
         entry.attempts += 1
-        again = entry.attempts < ATTEMPTS and not news.hung
-        if again:
+        entry.took = time.monotonic() - entry.began
+        if entry.attempts < ATTEMPTS and not news.hung:
             entry.state = "waiting"
             _look(entry)
+            if entry.state in RESULTS:  # it was lost after it had closed the run
+                return [Ended(news.job.number, entry.state, entry.summary)]
             attempt = f"attempt {entry.attempts + 1} of {ATTEMPTS} follows"
             return [Note(f"{entry.cell.title}: {news.message}; {attempt}")]
         tries = "" if news.hung else f", {entry.attempts} times"
@@ -246,7 +256,7 @@ def _look(entry: Entry) -> None:
         return
     try:
         entry.summary = folder.read_summary()
-        entry.state, entry.skipped = entry.summary["status"], True
+        entry.state = entry.summary["status"]
     except UserError as error:  # a damaged file is one run's misfortune
         entry.state, entry.failure = "failed", Failure("refused", str(error))
 

@@ -98,8 +98,8 @@ def run_standing(folder: RunFolder, path: str) -> Standing:
         if folder.failed:
             message = str(folder.read_failure()["message"])
             return Standing(**named, **reached, state="failed", message=message)
-        return Standing(**named, **reached, state="interrupted")
-    except (UserError, OSError) as error:
+        return Standing(**named, **reached, state="interrupted" if folder.exists else "waiting")
+    except (UserError, OSError, AttributeError, TypeError, KeyError, ValueError) as error:
         return Standing(**named, state="unreadable", message=str(error))
 
 

@@ -21,6 +21,9 @@ from ntmbench.track import tracked
 BETWEEN_MOMENTS = 0.25
 """Least seconds between two `Moment`s of a run."""
 
+TAIL = 8_000
+"""Characters of a traceback that are kept, from its end."""
+
 Tell = Callable[[News], None]
 
 
@@ -35,7 +38,7 @@ def do(job: Job, interrupt: Interrupt, tell: Tell) -> None:
 def _measure(job: Job) -> Measured:
     try:
         return Measured(job.number, sequences_a_second(job.config))
-    except Exception:  # the run itself will say what is wrong, in its own folder
+    except (Exception, SystemExit):  # the run itself will say what is wrong, in its own folder
         return Measured(job.number, None)
 
 
@@ -59,9 +62,9 @@ def _run(job: Job, interrupt: Interrupt, tell: Tell) -> Ended:
         failure = Failure("unwritable", str(error), full=error.full)
     except UserError as error:
         failure = Failure("refused", str(error))
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # whatever somebody's model raises
         message = " ".join(f"{type(error).__name__}: {error}".split())
-        failure = Failure("exception", message, traceback.format_exc())
+        failure = Failure("exception", message[:1000], traceback.format_exc()[-TAIL:])
     return Ended(number, "failed", failure=failure)
 
 
