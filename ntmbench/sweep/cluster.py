@@ -13,9 +13,13 @@ import dataclasses
 import math
 import os
 import platform
+import queue
 import secrets
+import socket
 import tempfile
+import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +75,11 @@ class Mailbox:
 
 @dataclasses.dataclass
 class _Task:
-    """A job under way. claim: on its folder, where the driver writes that."""
+    """A job under way.
+
+    heard: when its task last told something; infinite while it waits for a node. claim: on its
+    folder, where the driver writes that.
+    """
 
     job: Job
     heard: float
@@ -114,6 +122,7 @@ class RayCluster:
 
     def __enter__(self) -> RayCluster:
         self.ray = _import_ray()
+        _knock(self.address)
         places = [os.getcwd(), os.environ.get("PYTHONPATH", "")]
         variables = dict.fromkeys(THREAD_VARIABLES, str(self.threads))
         variables["PYTHONPATH"] = os.pathsep.join(place for place in places if place)
@@ -183,7 +192,7 @@ class RayCluster:
         reference = self.do.options(**options).remote(
             absolute, self.mailbox, ntmbench.__version__, where, files
         )
-        self.tasks[reference] = _Task(job, time.monotonic(), claim)
+        self.tasks[reference] = _Task(job, math.inf, claim)
 
     def poll(self, seconds: float) -> list[News]:
         """What the tasks have told, after waiting for at most so long.
@@ -292,13 +301,14 @@ def do_remotely(
 
     token: a file that is there where this node sees the output folder; None to send files back.
     """
-    ray = _import_ray()
     if version != ntmbench.__version__:
         return _refused(job, f"has ntmbench {ntmbench.__version__}, the driver {version}"), {}
     if token is not None and not os.path.exists(token):
         return _refused(job, f"does not see {Path(token).parent.parent}, as the others do"), {}
     interrupt, ends, kept = Interrupt(), [], time.monotonic()
     with contextlib.ExitStack() as stack:
+        put = stack.enter_context(_outbox(mailbox, interrupt))
+        put(Moment(job.number, 0, math.nan, math.nan, "begins"))
         if token is None:
             root = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="ntmbench-")))
             job = dataclasses.replace(job, path=root.joinpath(*job.path.parts[-3:]))
@@ -309,17 +319,39 @@ def do_remotely(
             if isinstance(news, Ended | Measured):
                 ends.append(news)
                 return
-            try:
-                interrupt.asked |= ray.get(mailbox.put.remote(news))
-                if token is None and time.monotonic() - kept > KEEPING:
-                    kept = time.monotonic()
-                    mailbox.keep.remote(job.number, _read_files(job.path))
-            except ray.exceptions.RayError:  # nobody is left to tell: save and go
-                interrupt.asked = True
+            put(news)
+            if token is None and time.monotonic() - kept > KEEPING:
+                kept = time.monotonic()
+                mailbox.keep.remote(job.number, _read_files(job.path))
 
         do(job, interrupt, tell)
         sent = _read_files(job.path) if token is None and job.kind == "run" else {}
     return ends[-1], sent
+
+
+@contextlib.contextmanager
+def _outbox(mailbox: Any, interrupt: Interrupt) -> Iterator[Callable[[News], None]]:
+    """Puts news into the mailbox, and notes when it answers that the run is to stop.
+
+    In a thread: while a task waits for Ray in its main one, its CPU is given to another.
+    """
+    ray = _import_ray()
+    waiting: queue.SimpleQueue[News | None] = queue.SimpleQueue()
+
+    def send() -> None:
+        while (news := waiting.get()) is not None:
+            try:
+                interrupt.asked |= ray.get(mailbox.put.remote(news))
+            except ray.exceptions.RayError:  # nobody is left to tell: save and go
+                interrupt.asked = True
+
+    sender = threading.Thread(target=send, daemon=True)
+    sender.start()
+    try:
+        yield waiting.put
+    finally:
+        waiting.put(None)
+        sender.join(PATIENCE)
 
 
 def _refused(job: Job, why: str) -> Ended | Measured:
@@ -351,6 +383,21 @@ def _write_files(folder: Path, files: Files) -> None:
         for path in run.written_files if files else []:
             if path.name not in files:
                 path.unlink(missing_ok=True)
+
+
+def _knock(address: str) -> None:
+    """See that something answers at HOST:PORT: Ray itself would try for minutes.
+
+    Raises:
+        UserError: nothing does.
+    """
+    host, colon, port = address.rpartition(":")
+    if "://" in address or not colon or not port.isdecimal():
+        return
+    try:
+        socket.create_connection((host, int(port)), timeout=10.0).close()
+    except (OSError, OverflowError) as error:
+        raise UserError(f"no Ray cluster answers at '{address}': {error}") from error
 
 
 def _import_ray() -> Any:
