@@ -16,7 +16,7 @@ from ntmbench.engine import get_ready, why_not_fused
 from ntmbench.errors import UserError
 from ntmbench.folder import RunFolder, json_ready
 from ntmbench.interrupt import Interrupt, listening
-from ntmbench.machine import choose_device
+from ntmbench.machine import choose_device, settings_kept
 from ntmbench.models import ModelSpec
 from ntmbench.run import check_same, execute, folder_of, sequences_a_second
 from ntmbench.saved import Run, load_run, stored_config
@@ -30,22 +30,36 @@ INTERRUPTED = 130
 
 
 def place(
-    configs: Iterable[RunConfig], out: Path, *, overwrite: bool, keep: Collection[str]
+    configs: Iterable[RunConfig],
+    out: Path,
+    *,
+    overwrite: bool,
+    keep: Collection[str],
+    damaged: dict[RunFolder, str] | None = None,
 ) -> dict[RunFolder, RunConfig]:
     """The folder of each run, after seeing that each can be done there.
 
-    A run that was begun goes on as it was begun in what `keep` names of `config.HOW`.
+    A run that was begun goes on as it was begun in what `keep` names of `config.HOW`. Where
+    `damaged` is given, it gets what is wrong with folders that cannot be read.
 
     Raises:
-        UserError: two different runs would share a folder, or a folder holds another run.
+        UserError: two different runs would share a folder, or a folder holds another run, or, where
+            `damaged` is not given, cannot be read.
     """
     cells: dict[RunFolder, RunConfig] = {}
     for config in configs:
         folder = folder_of(out, config)
         if folder.exists and not overwrite:
-            before = stored_config(folder)
-            config = dataclasses.replace(config, **{name: getattr(before, name) for name in keep})
-            check_same(folder, config)
+            try:
+                before = stored_config(folder)
+            except UserError as error:
+                if damaged is None:
+                    raise
+                damaged[folder] = str(error)
+            else:
+                kept = {name: getattr(before, name) for name in keep}
+                config = dataclasses.replace(config, **kept)
+                check_same(folder, config)
         if cells.get(folder, config) != config:
             raise UserError(
                 f"two different runs would share the folder {folder.path}: rename a task file, or "
@@ -134,7 +148,7 @@ def _execute(
     patience: float,
 ) -> None:
     events = execute(folder, config, interrupt, overwrite=overwrite, patience=patience)
-    with Progress(title(config), config.train.sequences) as progress:
+    with settings_kept(), Progress(title(config), config.train.sequences) as progress:
         for event in tracked(events, track, folder, config, progress.line):
             progress.show(event)
 

@@ -9,15 +9,14 @@ that has died on this machine is taken over at once, one of another machine afte
 from __future__ import annotations
 
 import contextlib
-import functools
-import os
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import filelock
+
+# not public, and the only ones that tell what a claim's own names for a host and a process mean
+from filelock._identity import host_name, owner_is_stale
 
 from ntmbench.errors import UserError
 from ntmbench.folder import RunFolder, write_errors
@@ -56,12 +55,21 @@ class Claim:
         self.folder = folder
         self.lease = filelock.SoftFileLease(folder.claim_file, lease_duration=LEASE)
 
-    def take(self, patience: float, give_up: Callable[[], bool]) -> None:
-        """Take the claim; one of another machine is watched for `patience` seconds, or until told.
+    def take(self, patience: float = 0.0, give_up: Callable[[], bool] = lambda: False) -> None:
+        """Make the folder and take the claim.
+
+        One of another machine is watched for `patience` seconds, or until told to give up. Trying
+        again and again with the same `Claim` counts as watching, too.
 
         Raises:
             Held: it is another process's, which is not seen to be dead.
+            UserError: the folder cannot be written.
         """
+        with write_errors(self.folder.path):
+            self.folder.path.mkdir(parents=True, exist_ok=True)
+            self._take(patience, give_up)
+
+    def _take(self, patience: float, give_up: Callable[[], bool]) -> None:
         if self._acquire(0, give_up):
             return
         owner = owner_of(self.folder)
@@ -87,14 +95,21 @@ class Claim:
             return age > LEASE and owner_of(self.folder) is None
         return False
 
+    def release(self) -> None:
+        """Give the claim back."""
+        with contextlib.suppress(OSError):
+            self.lease.release()
+
     def check(self) -> None:
         """See that the claim is still ours: a process that was stopped for long may have lost it.
+
+        To be done before anything is written: the file itself is looked at.
 
         Raises:
             UserError: another process has taken the run over.
         """
-        lost = self.lease.compromise
-        if lost is not None:
+        found = self.lease.owner
+        if found is None or found.token != self.lease.token:
             now = owner_of(self.folder)
             raise UserError(
                 f"{self.folder.path} was taken over by {now or 'another process'}, as this process "
@@ -113,42 +128,27 @@ def claimed(
         UserError: the folder cannot be written.
     """
     claim = Claim(folder)
-    with write_errors(folder.path):
-        folder.path.mkdir(parents=True, exist_ok=True)
-        claim.take(patience, give_up)
+    claim.take(patience, give_up)
     try:
         yield claim
     finally:
-        with contextlib.suppress(OSError):
-            claim.lease.release()
-
-
-@functools.cache
-def this_host() -> str:
-    """How claims of this process name its machine; inside a container, the container."""
-    with tempfile.TemporaryDirectory() as folder:
-        lease = filelock.SoftFileLease(Path(folder) / "claim", lease_duration=LEASE)
-        with lease:
-            assert lease.owner is not None
-            return lease.owner.hostname
+        claim.release()
 
 
 def owner_of(folder: RunFolder) -> Owner | None:
     """The process that has claimed a run folder, if any has and the claim can be read."""
-    record = filelock.SoftFileLease(folder.claim_file, lease_duration=LEASE).owner
-    if record is None:
+    found = filelock.SoftFileLease(folder.claim_file, lease_duration=LEASE).owner
+    if found is None:
         return None
-    return Owner(record.hostname, record.pid, _seems_alive(folder, record.hostname, record.pid))
+    if found.hostname == this_host():
+        alive = not owner_is_stale(found.pid, found.hostname, found.start)
+    else:  # all that can be told of another machine: whether it has touched its claim lately
+        alive = False
+        with contextlib.suppress(OSError):
+            alive = time.time() - folder.claim_file.stat().st_mtime < WATCH
+    return Owner(found.hostname, found.pid, alive)
 
 
-def _seems_alive(folder: RunFolder, host: str, pid: int) -> bool:
-    """Whether a process of this machine is there; one of another has touched its claim lately."""
-    try:
-        if host == this_host():
-            os.kill(pid, 0)
-            return True
-        return time.time() - folder.claim_file.stat().st_mtime < WATCH
-    except PermissionError:
-        return True  # it is there, and another user's
-    except OSError:
-        return False
+def this_host() -> str:
+    """How claims of this process name its machine; inside a container, the container."""
+    return host_name()

@@ -39,7 +39,8 @@ class Interrupt:
         self.asked, self.urgent = True, self._count == len(self.steps)
         # not through sys.stderr: the signal may have come in the middle of a write to it
         if sys.stderr is not None:  # else descriptor 2 may be any file
-            os.write(2, f"\n{self.steps[self._count - 1]}\n".encode())
+            with contextlib.suppress(OSError):  # nobody reads it any more
+                os.write(2, f"\n{self.steps[self._count - 1]}\n".encode())
 
 
 @contextlib.contextmanager

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import os
 import platform
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
@@ -35,6 +37,35 @@ def pin_threads(threads: int = 1) -> None:
     Sums differ in their last digits between thread counts.
     """
     torch.set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def settings_kept() -> Iterator[None]:
+    """Put global settings of torch and numpy back, on which the next run relies.
+
+    Models of others change them, such as with `torch.set_default_dtype`.
+    """
+    dtype, folder, errors = torch.get_default_dtype(), os.getcwd(), np.geterr()
+    grad, precision = torch.is_grad_enabled(), torch.get_float32_matmul_precision()
+    exact = torch.are_deterministic_algorithms_enabled()
+    lenient = torch.is_deterministic_algorithms_warn_only_enabled()
+    cudnn = {name: getattr(torch.backends.cudnn, name) for name in CUDNN}
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(dtype)
+        torch.set_default_device(None)
+        torch.set_grad_enabled(grad)
+        torch.set_float32_matmul_precision(precision)
+        torch.use_deterministic_algorithms(exact, warn_only=lenient)
+        torch.set_flush_denormal(False)
+        for name, value in cudnn.items():
+            setattr(torch.backends.cudnn, name, value)
+        np.seterr(**errors)
+        os.chdir(folder)
+
+
+CUDNN = ("enabled", "benchmark", "deterministic", "allow_tf32")
 
 
 def free_memory(device: str) -> None:

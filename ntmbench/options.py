@@ -13,6 +13,8 @@ from ntmbench.errors import UserError, unknown
 SETTABLE = ("params", "train", "evaluate", "solved", "model")
 MOST_SEED = 2**63 - 1
 MOST_SEEDS = 10_000
+MOST_DIGITS = 30
+"""Of a number in an option: more are a mistake, and Python refuses thousands of them."""
 
 
 def parse_seeds(text: str) -> list[int]:
@@ -24,8 +26,8 @@ def parse_seeds(text: str) -> list[int]:
     seeds: list[int] = []
     for part in text.split(","):
         low, dash, high = part.strip().partition("-")
-        if not low.isdecimal() or (dash and not high.isdecimal()):
-            raise UserError(f"seeds must be like 0-9 or 0-2,7, not '{text}'")
+        if not _is_number(low) or (dash and not _is_number(high)):
+            raise UserError(f"seeds must be like 0-9 or 0-2,7, not '{shortened(text)}'")
         first, last = int(low), int(high if dash else low)
         if last < first:
             raise UserError(f"seeds '{part}' is an empty range: {first} is over {last}")
@@ -48,16 +50,31 @@ def parse_point(text: str) -> dict[str, int]:
     point = {}
     for part in text.split(","):
         axis, equals, value = part.strip().partition("=")
-        fits = equals and axis and value.isdecimal() and int(value) >= 1
+        fits = equals and axis and _is_number(value) and int(value) >= 1
         if not fits or axis in point:
-            raise UserError(f"--at needs axis=NUMBER[,axis=NUMBER], numbers from 1, not '{text}'")
+            form = "--at needs axis=NUMBER[,axis=NUMBER], numbers from 1"
+            raise UserError(f"{form}, not '{shortened(text)}'")
         point[axis] = int(value)
     return point
 
 
+def _is_number(text: str) -> bool:
+    return text.isdecimal() and len(text) <= MOST_DIGITS
+
+
+def shortened(text: str) -> str:
+    """`text`, or its beginning and how long it is."""
+    return text if len(text) <= 200 else f"{text[:200]}... ({len(text):,} characters)"
+
+
 def _toml_value(text: str) -> Any:
     """The one value that `text` is in TOML; TOMLDecodeError if it is none, or more than one."""
-    table = tomllib.loads(f"value = {text}")
+    try:
+        table = tomllib.loads(f"value = {text}")
+    except (RecursionError, ValueError) as error:  # nested, or with digits, without end
+        if isinstance(error, tomllib.TOMLDecodeError):
+            raise
+        raise tomllib.TOMLDecodeError("too long or too deep") from error
     if list(table) != ["value"]:
         raise tomllib.TOMLDecodeError("more than one value")
     return table["value"]
@@ -79,7 +96,8 @@ def parse_override(text: str) -> dict[str, Any]:
         parsed = _toml_value(value)
     except tomllib.TOMLDecodeError as error:
         if not re.fullmatch(r"\s*[A-Za-z][\w+-]*\s*", value):
-            raise UserError(f"--set {keys}: '{value}' is not a TOML value: {error}") from error
+            given = shortened(value)
+            raise UserError(f"--set {keys}: '{given}' is not a TOML value: {error}") from error
         parsed = value.strip()
     table: dict[str, Any] = {path[-1]: parsed}
     for key in reversed(path[:-1]):
@@ -103,7 +121,7 @@ def parse_grid(text: str) -> Axis:
     """
     key, equals, value = text.partition("=")
     key = key.strip()
-    form = f"--grid needs section.key=[a,b,c], a list in TOML, not '{text}'"
+    form = f"--grid needs section.key=[a,b,c], a list in TOML, not '{shortened(text)}'"
     if not equals:
         raise UserError(form)
     try:
@@ -126,9 +144,10 @@ def parse_shard(text: str) -> tuple[int, int]:
         UserError: not of this form, or not within 1 to the count.
     """
     number, slash, count = text.partition("/")
-    fits = slash and number.isdecimal() and count.isdecimal()
+    fits = slash and _is_number(number) and _is_number(count)
     if not fits or not 1 <= int(number) <= int(count):
-        raise UserError(f"--shard needs i/n with i from 1 to n, such as 2/8, not '{text}'")
+        given = shortened(text)
+        raise UserError(f"--shard needs i/n with i from 1 to n, such as 2/8, not '{given}'")
     return int(number), int(count)
 
 
@@ -144,7 +163,8 @@ def parse_duration(text: str) -> float:
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
     seconds = float(match[1]) * UNITS[match[2]] if match else 0.0
     if not 0 < seconds < math.inf:
-        raise UserError(f"a duration must be like 90s, 15m or 2h, over 0, not '{text}'")
+        given = shortened(text)
+        raise UserError(f"a duration must be like 90s, 15m or 2h, over 0, not '{given}'")
     return seconds
 
 

@@ -89,7 +89,7 @@ def check_same(folder: RunFolder, config: RunConfig) -> None:
         listed = "; ".join(f"{key} is {old!r} there, {new!r} here" for key, old, new in found)
         raise UserError(
             f"{folder.path} holds a run of another configuration ({listed}). "
-            "Keep both with --tag NAME, or replace it with --overwrite"
+            "Keep both with --tag NAME, or replace it with `ntmbench run --overwrite`"
         )
 
 
@@ -201,7 +201,7 @@ def _restore(folder: RunFolder, trainer: Trainer) -> Resumed:
     if len(kept) <= trainer.progress.points or not all(map(_numbers, kept[1:])):
         raise UserError(
             f"{folder.curve_file} is corrupted: it lacks whole rows that the checkpoint counts; "
-            "start the run again with --overwrite"
+            "start the run again with `ntmbench run --overwrite`"
         )
     write_bytes(folder.curve_file, "".join(kept).encode())
     before, here = folder.read_config()["environment"], _environment(trainer.config)
@@ -227,12 +227,13 @@ def _train(claim: Claim, trainer: Trainer, interrupt: Interrupt) -> Iterator[Eve
     every = trainer.config.train.checkpoint_every
     saved = trainer.progress.sequences
     for event in trainer.run():
-        claim.check()
         if isinstance(event, CurvePoint):
+            claim.check()
             append_line(folder.curve_file, csv_line(getattr(event, name) for name in CURVE_COLUMNS))
         yield event
         due = saved // every < event.sequences // every
         if due or interrupt.asked or trainer.finished:
+            claim.check()
             save_checkpoint(folder.checkpoint_file, trainer.state_dict())
             saved = event.sequences
         if interrupt.asked:
@@ -243,6 +244,7 @@ def _evaluate(claim: Claim, trainer: Trainer, interrupt: Interrupt) -> Iterator[
     """Score the best and the last weights at every point, and close the run."""
     folder, config, progress = claim.folder, trainer.config, trainer.progress
     models = {"last": scorer_of(config.engine, trainer.model)}
+    claim.check()
     save_weights(folder.weights_file("last"), trainer.weights())
     if trainer.best_weights is not None:
         best = model_of(config)
@@ -274,6 +276,7 @@ def _evaluate(claim: Claim, trainer: Trainer, interrupt: Interrupt) -> Iterator[
         "reference": trainer.reference(),
         "environment": _environment(config),
     }
+    claim.check()
     write_json(folder.summary_file, summary)
     with write_errors(folder.checkpoint_file):
         folder.checkpoint_file.unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Sequence
@@ -21,8 +22,9 @@ FIRST_HEARTBEAT = 10.0
 
 
 def say(text: str) -> None:
-    """A line on standard error."""
-    click.echo(text, err=True)
+    """A line on standard error, where there is one: who has gone away stops no run."""
+    with contextlib.suppress(OSError):
+        click.echo(text, err=True)
 
 
 def duration(seconds: float) -> str:

@@ -129,18 +129,20 @@ TRACKERS: dict[str, tuple[Callable[[RunFolder, RunConfig, int], Tracker], str]] 
 """Each with the module that it needs; the extra of `pip install 'ntmbench[...]'` has its name."""
 
 
-def check_trackers(names: Iterable[str]) -> None:
-    """See that trackers are known and installed.
+def check_trackers(names: Iterable[str]) -> tuple[str, ...]:
+    """The trackers, each once, after seeing that they are known and installed.
 
     Raises:
         UserError: one is not.
     """
+    names = list(names)
     for name in names:
         if name not in TRACKERS:
             raise unknown("tracker", name, TRACKERS)
         if importlib.util.find_spec(TRACKERS[name][1]) is None:
             hint = f"pip install 'ntmbench[{name}]'"
             raise UserError(f"tracker '{name}' needs what is not installed here: {hint}")
+    return tuple(dict.fromkeys(names))
 
 
 class _Guarded:

@@ -29,9 +29,9 @@ LONG = 30
 """Steps that no sequence in training or validation has."""
 
 if (HERE / "keeping").exists():  # nodes without the output folder send files back all the time
-    import ntmbench.sweep.cluster
+    import ntmbench.sweep.remote
 
-    ntmbench.sweep.cluster.KEEPING = 0.0
+    ntmbench.sweep.remote.KEEPING = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,6 +121,22 @@ def fail() -> None:
 def leave() -> None:
     """End the process politely."""
     sys.exit(3)
+
+
+def leave_a_child() -> None:
+    """Die with a child that has the worker's pipe, and would outlive it."""
+    subprocess.Popen(["sleep", "600"], cwd=HERE, close_fds=False)
+    kill()
+
+
+def meddle() -> None:
+    """Change what is common to all models of a process."""
+    torch.set_default_dtype(torch.float64)
+    torch.set_flush_denormal(True)
+    torch.use_deterministic_algorithms(True)
+    torch.set_num_threads(2)
+    torch.manual_seed(1)
+    os.chdir("/")
 
 
 def hang() -> None:

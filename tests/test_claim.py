@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import platform
+import re
 import signal
 import subprocess
 import sys
@@ -17,11 +17,11 @@ import pytest
 from conftest import environment
 
 from ntmbench import claim as claims
-from ntmbench.claim import Held, Owner, claimed, owner_of
+from ntmbench.claim import Held, Owner, claimed, owner_of, this_host
 from ntmbench.errors import UserError
 from ntmbench.folder import RunFolder
 
-HERE = platform.node()
+HERE = this_host()
 PATIENCE = 120.0
 """Seconds after which something that should happen is given up; no test measures time."""
 LONG = 30.0
@@ -353,23 +353,24 @@ def test_an_owner_elsewhere_is_alive_while_its_claim_is_touched(folder) -> None:
     assert owner_of(folder) == Owner("far", 7, False)
 
 
-def test_an_owner_here_is_alive_as_long_as_its_process(folder, monkeypatch) -> None:
-    """However old its claim: a process that is held up is alive. Another user's is, too."""
-    foreign(folder, host=HERE, pid=7)
+def test_an_owner_here_is_alive_as_long_as_its_process(folder) -> None:
+    """However old its claim: a process that is held up is alive."""
+    with holding(folder) as process:
+        age(folder, 1000)
+        assert owner_of(folder) == Owner(HERE, process.pid, True)
+        process.kill()
+        process.wait()
+        assert owner_of(folder) == Owner(HERE, process.pid, False)
 
-    answers: list[BaseException] = []
 
-    def kill(pid: int, number: int) -> None:
-        assert (pid, number) == (7, 0)
-        if answers:
-            raise answers.pop()
-
-    monkeypatch.setattr(os, "kill", kill)
-    age(folder, 1000)
-    assert owner_of(folder) == Owner(HERE, 7, True)
-    for error, alive in ((PermissionError(), True), (ProcessLookupError(), False)):
-        answers.append(error)
-        assert owner_of(folder) == Owner(HERE, 7, alive) and answers == []
+def test_a_number_that_another_process_has_by_now_is_no_owner(folder) -> None:
+    """The claim tells when its owner started."""
+    with claimed(folder):
+        text = folder.claim_file.read_text()
+        start = re.search(r"^start=(\d+)$", text, re.MULTILINE)
+        assert start is not None and owner_of(folder) == Owner(HERE, os.getpid(), True)
+    folder.claim_file.write_text(text.replace(start[1], str(int(start[1]) - 1)))
+    assert owner_of(folder) == Owner(HERE, os.getpid(), False)
 
 
 # The disk

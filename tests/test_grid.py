@@ -21,6 +21,8 @@ from ntmbench.options import (
     parse_grid,
     parse_names,
     parse_override,
+    parse_point,
+    parse_seeds,
     parse_shard,
 )
 from ntmbench.sweep.grid import Cell, Grid, shard_of, toml_text
@@ -294,6 +296,24 @@ def test_a_grid_is_a_list_in_toml() -> None:
 def test_what_is_no_grid_is_refused(text, words) -> None:
     with pytest.raises(UserError, match=words):
         parse_grid(text)
+
+
+@pytest.mark.parametrize(
+    ("parse", "text"),
+    [
+        (parse_seeds, "1" * 5000),
+        (parse_seeds, "0-" + "9" * 5000),
+        (parse_shard, f"1/{'1' * 5000}"),
+        (parse_point, f"length={'1' * 5000}"),
+        (parse_grid, f"train.batch_size=[{'1' * 5000}]"),
+        (parse_grid, "train.batch_size=" + "[" * 3000 + "]" * 3000),
+        (parse_override, f"train.batch_size={'1' * 5000}"),
+    ],
+)
+def test_what_has_no_end_is_refused_in_short(parse, text) -> None:
+    with pytest.raises(UserError) as refused:
+        parse(text)
+    assert len(str(refused.value)) < 1000
 
 
 def test_a_shard_is_a_part_of_a_count() -> None:

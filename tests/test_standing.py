@@ -82,7 +82,7 @@ def test_a_complete_run(tmp_path) -> None:
     found, last = standing(tmp_path, folder), folder.read_summary()["last"]
     assert (found.state, found.solved, found.owner, found.message) == ("complete", True, "", "")
     assert (found.task, found.model, found.seed) == ("copy", "lstm", "seed1")
-    assert found.title == "copy / lstm / seed1" and found.path == "copy/lstm/seed1"
+    assert found.title == "copy / lstm / seed 1" and found.path == "copy/lstm/seed1"
     assert found.sequences == found.budget == BUDGET and found.speed == pytest.approx(400)
     assert found.bits == last["val_loss_bits"] > 0 and found.seconds_left == 0
     assert not standing(tmp_path, made(tmp_path, "complete", seed=2, solved_step=None)).solved
@@ -165,7 +165,7 @@ def test_an_unreadable_run_is_one_runs_misfortune(status, content, tmp_path) -> 
     found, _ = standings(tmp_path)
     assert [one.state for one in found] == ["unreadable", "complete"]
     assert str(damaged) in found[0].message
-    assert "unreadable: copy / lstm / seed1: " in as_text(found, [])
+    assert "unreadable: copy / lstm / seed 1: " in as_text(found, [])
 
 
 @pytest.mark.parametrize(
@@ -271,6 +271,19 @@ def test_the_same_cells_have_the_same_file(tmp_path) -> None:
     assert make_manifest(tmp_path, [b, a], "y").path == path
     assert make_manifest(tmp_path, [a, c], "x").path != path
     assert make_manifest(tmp_path, [a], "x").path != path
+
+
+def test_sweeps_of_the_same_runs_have_files_of_their_own(tmp_path, monkeypatch) -> None:
+    """One that lives is left alone, what a dead one has left is taken away."""
+    runs = ("copy/lstm/seed0", 10), ("copy/lstm/seed1", 10)
+    with sweep_of(tmp_path, *runs) as first:
+        monkeypatch.setattr(os, "getpid", lambda: os.getppid())
+        with sweep_of(tmp_path, *runs) as second:
+            assert [one.alive for one in read_manifests(tmp_path)] == [True, True]
+            assert first.path != second.path
+        assert [one.alive for one in read_manifests(tmp_path)].count(True) == 1
+    with sweep_of(tmp_path, *runs) as third:
+        assert list((tmp_path / ".sweeps").iterdir()) == [third.path]
 
 
 def test_a_sweep_that_has_ended_is_dead(tmp_path) -> None:
@@ -389,7 +402,7 @@ def test_every_run_is_found_once(tmp_path) -> None:
     }
     assert len(found) == 10 and len(sweeps) == 2
     waiting = next(one for one in found if one.path == "copy/ntm/seed8")
-    assert (waiting.sequences, waiting.budget, waiting.title) == (0, BUDGET, "copy / ntm / seed8")
+    assert (waiting.sequences, waiting.budget, waiting.title) == (0, BUDGET, "copy / ntm / seed 8")
 
 
 def test_the_counts_are_those_of_the_states(tmp_path) -> None:
@@ -428,12 +441,12 @@ def test_the_text_says_who_runs_and_what_went_wrong(tmp_path) -> None:
         dead = as_text(*standings(tmp_path))
     assert counts_table(found) in text
     assert f"2,000 of {BUDGET:,}" in text and f"process {os.getpid()} on" in text
-    assert "failed: copy / lstm / seed3: it was killed" in text
-    assert "unreadable: copy / ntm / seed5: " in text
+    assert "failed: copy / lstm / seed 3: it was killed" in text
+    assert "unreadable: copy / ntm / seed 5: " in text
     assert f"sweep of 8 runs, 4 left, started {sweeps[0].started}: running as process" in text
     # 8,000 and 10,000 sequences of begun runs and two of 12,000, at 400 a second: 105 seconds
     assert "about 2 min left at the present speed" in text
-    assert "not running; go on with: ntmbench sweep --tasks copy" in dead
+    assert f"not running; go on in {os.getcwd()} with:\n  ntmbench sweep --tasks copy" in dead
 
 
 def test_a_sweep_without_runs_left_is_not_mentioned(tmp_path) -> None:
@@ -447,7 +460,7 @@ def test_numbers_that_are_not_known_are_shown_as_such() -> None:
     named = {"path": "a/b/seed0", "task": "a", "model": "b", "seed": "seed0"}
     one = Standing(**named, state="running", sequences=0.0, owner="somebody")
     assert "0 of ?" in as_text([one], []) and math.isnan(one.seconds_left)
-    sweep = Sweep("c", "h", 1, "today", True, {"a/b/seed0": 5})
+    sweep = Sweep("c", "/", "h", 1, "today", True, {"a/b/seed0": 5})
     assert "time left not known yet" in as_text([one], [sweep])
     assert math.isnan(Standing(**named, state="running", speed=0.0, budget=5).seconds_left)
 

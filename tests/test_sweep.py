@@ -444,7 +444,7 @@ def test_a_run_that_always_kills_its_worker_is_given_up(failed, undisturbed) -> 
     assert "SIGKILL" in found["message"] and "these are the last words" in found["output"]
     assert re.search(r"seed 0: FAILED: .*SIGKILL", done.stderr)
     assert "attempt 2 of 3" in done.stderr and "attempt 3 of 3" in done.stderr
-    assert re.search(r"failed: copy / faulty.Faulty / seed0: .*SIGKILL", done.stdout)
+    assert re.search(r"failed: copy / faulty.Faulty / seed 0: .*SIGKILL", done.stdout)
     # each attempt goes on from the last checkpoint, and dies in its 12th update
     assert [one.calls["training"] for one in attempts(folder)[0]] == [12, 12, 12]
     same_as(undisturbed, folder / RUNS, 3)
@@ -521,6 +521,50 @@ def test_the_parent_is_killed(undisturbed, tmp_path, monkeypatch) -> None:
     assert result.exit_code == 0, result.stderr
     same_as(undisturbed, tmp_path / RUNS, 0, 1, 2)
     assert [updates(tmp_path, seed) for seed in range(3)] == [UPDATES] * 3, "nothing was done twice"
+
+
+@needs_proc
+def test_a_worker_dies_and_its_child_does_not(undisturbed, tmp_path) -> None:
+    """The child has the pipe, which does not end; it is not left behind either."""
+    prepare(tmp_path, {"what": "leave_a_child", "seed": 0, "call": 23, "once": True})
+    with started(tmp_path, *sweep("0-1", "--jobs", "1")) as process:
+        code, _, err = ended(process)
+    assert code == 0 and "attempt 2 of 3 follows" in err, err
+    same_as(undisturbed, tmp_path / RUNS, 0, 1)
+    assert processes_in(tmp_path) == set()
+
+
+def test_a_model_that_meddles_changes_no_other_run(undisturbed, tmp_path, program) -> None:
+    """One worker does all; its models change torch's settings as they are tested."""
+    prepare(tmp_path, {"what": "meddle", "when": "testing", "seed": 0})
+    done = program(tmp_path, *sweep("0-2", "--jobs", "1"))
+    assert re.findall(r"seed (\d): FAILED", done.stderr) == ["0"], "it went away from its folder"
+    same_as(undisturbed, tmp_path / RUNS, 1, 2)
+    processes = {one.process for all_of in attempts(tmp_path).values() for one in all_of}
+    assert len(processes) == 1, "one worker did all"
+
+
+def test_whoever_reads_the_messages_goes_away(undisturbed, tmp_path) -> None:
+    """As `tee` does at Ctrl-C: the sweep goes on."""
+    with at_the_gate(tmp_path, sweep("0-2", "--jobs", "2")) as process:
+        process.stderr.close()
+        process.stderr = None
+        (tmp_path / "go").touch()
+        out, _ = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 0 and re.search(r"^all +3 +3 +0$", out, re.MULTILINE), out
+    same_as(undisturbed, tmp_path / RUNS, 0, 1, 2)
+
+
+def test_a_damaged_folder_is_one_runs_misfortune(undisturbed, tmp_path, program) -> None:
+    prepare(tmp_path)
+    damaged = tmp_path / RUNS / "seed1/config.json"
+    damaged.parent.mkdir(parents=True)
+    damaged.write_text("{")
+    done = program(tmp_path, *sweep("0-2"))
+    assert done.returncode == 1 and "Traceback" not in done.stderr, done.stderr
+    assert re.search(r"^failed: .* seed 1: .*config.json is corrupted", done.stdout, re.MULTILINE)
+    same_as(undisturbed, tmp_path / RUNS, 0, 2)
+    assert damaged.read_text() == "{"
 
 
 def test_two_sweeps_share_a_folder(undisturbed, tmp_path) -> None:
@@ -645,9 +689,8 @@ def test_status_of_a_sweep_that_died(tmp_path, monkeypatch) -> None:
     assert told["counts"]["interrupted"] == 2 and told["counts"]["waiting"] == 1
     assert [one["alive"] for one in told["sweeps"]] == [False]
     text = call(["status"]).stdout
-    assert "3 left" in text and "not running; go on with: ntmbench sweep" in text
-    command = text.partition("go on with: ")[2].strip()
-    assert shlex.split(command) == ["ntmbench", *words]
+    assert "3 left" in text and f"not running; go on in {tmp_path} with:" in text
+    assert shlex.split(text.splitlines()[-1]) == ["ntmbench", *words]
 
 
 def test_files_that_cannot_be_written(undisturbed, tmp_path, monkeypatch) -> None:
@@ -701,7 +744,7 @@ def test_a_full_disk_ends_a_sweep_early(undisturbed, small_disk, tmp_path, monke
     with started(tmp_path, *words) as process:
         code, out, err = ended(process)
     assert code == 1 and "Traceback" not in err, err
-    assert "the sweep ended early, for no run could be written" in err
+    assert "the sweep ended early, for no other run would fare better" in err
     assert "No space left on device" in err and "runs left: 2;" in err
     assert re.search(r"^all +4 +1 +0 +1 +2$", out, re.MULTILINE), out
     assert state_of(runs / "seed0") == before

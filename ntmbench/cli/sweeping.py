@@ -125,7 +125,7 @@ def sweep(
     from ntmbench.sweep.grid import Grid, shard_of
     from ntmbench.track import check_trackers
 
-    check_trackers(track)
+    trackers = check_trackers(track)
     if address is not None and "mlflow" in track and "MLFLOW_TRACKING_URI" not in os.environ:
         raise UserError(
             "--track mlflow with --ray needs MLFLOW_TRACKING_URI: a server for all nodes"
@@ -145,10 +145,11 @@ def sweep(
         cells, out=out, jobs=jobs, timeout=silence, address=address, gpus_per_run=gpus_per_run
     )
     if dry_run:
-        conduct.dry_run(cells, executor, as_json=as_json)
-        return
+        raise SystemExit(conduct.dry_run(cells, executor, as_json=as_json))
     command = shlex.join(["ntmbench", *sys.argv[1:]])
-    code = conduct.conduct(cells, executor, out=out, command=command, track=track, as_json=as_json)
+    code = conduct.conduct(
+        cells, executor, out=out, command=command, track=trackers, as_json=as_json
+    )
     raise SystemExit(code)
 
 

@@ -98,7 +98,7 @@ def run(
     from ntmbench.resolve import resolve
     from ntmbench.track import check_trackers
 
-    check_trackers(track)
+    trackers = check_trackers(track)
     chosen = choose_device(device)
     configs = [
         resolve(
@@ -112,7 +112,7 @@ def run(
     given = {"device": device != "auto", "engine": engine != "auto", "threads": threads is not None}
     keep = [name for name, asked in given.items() if not asked]
     cells = place(configs, out, overwrite=overwrite, keep=keep)
-    run_cells(cells, overwrite=overwrite, as_json=as_json, track=track)
+    run_cells(cells, overwrite=overwrite, as_json=as_json, track=trackers)
 
 
 @main.command()

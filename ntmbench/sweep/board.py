@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections import Counter
@@ -34,19 +35,21 @@ class Board:
 
     def __exit__(self, *_: object) -> None:
         if self.live:
-            self.live.stop()
+            with contextlib.suppress(OSError):
+                self.live.stop()
 
     def show(self, news: Sequence[News]) -> None:
         """Show what has happened, and where things stand if it is time."""
-        for one in news:
-            if isinstance(one, Note):
-                self._line(one.text)
-            elif isinstance(one, Ended) and one.outcome != "held":
-                self._line(f"{self._count()} {self._ended(one)}")
-        if self.live:
-            self.live.update(self._table(), refresh=True)
-        elif time.monotonic() >= self.due:
-            self._line(self._heartbeat())
+        with contextlib.suppress(OSError):  # a terminal that has gone away stops no run
+            for one in news:
+                if isinstance(one, Note):
+                    self._line(one.text)
+                elif isinstance(one, Ended) and one.outcome != "held":
+                    self._line(f"{self._count()} {self._ended(one)}")
+            if self.live:
+                self.live.update(self._table(), refresh=True)
+            elif time.monotonic() >= self.due:
+                self._line(self._heartbeat())
 
     def _line(self, text: str) -> None:
         self.due = time.monotonic() + HEARTBEAT

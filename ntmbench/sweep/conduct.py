@@ -21,10 +21,11 @@ from ntmbench.sweep.grid import Cell
 from ntmbench.sweep.local import LocalPool
 from ntmbench.sweep.manifest import make_manifest
 from ntmbench.sweep.news import Note
-from ntmbench.sweep.schedule import Entry, Executor, Schedule
+from ntmbench.sweep.schedule import RESULTS, Entry, Executor, Schedule
 from ntmbench.sweep.standing import Standing, counts, counts_table, run_standing
 from ntmbench.terminal import duration, say, table
 
+MEASURING = ("measuring is ended; once more to leave at once",)
 FAILED = 1
 """Exit code of a sweep in which a run failed."""
 
@@ -45,17 +46,18 @@ def executor_for(
     Raises:
         UserError: Ray is asked for and not installed.
     """
-    threads = max(cell.config.threads for cell in cells)
-    cuda = any(cell.config.device == "cuda" for cell in cells)
+    to_do = [cell.config for cell in cells if not cell.folder.complete] or [cells[0].config]
+    threads = max(config.threads for config in to_do)
+    cuda = any(config.device == "cuda" for config in to_do)
     if address is not None:
         from ntmbench.sweep.cluster import RayCluster
 
         share = gpus_per_run if gpus_per_run is not None else float(cuda)
         return RayCluster(address, out=out, jobs=jobs, threads=threads, gpus=share, timeout=timeout)
-    found = gpus() if cuda else 0
-    room = found if cuda else max(1, usable_cores() // threads)
-    engines = {cell.config.engine for cell in cells if not cell.folder.complete}
-    size = min(jobs or room, len(cells))
+    found = gpus() if cuda else 0  # runs that were begun on one are refused where there is none
+    room = found or max(1, usable_cores() // threads)
+    engines = {config.engine for config in to_do}
+    size = min(jobs or room, len(to_do))
     return LocalPool(size, threads=threads, engines=engines, timeout=timeout, gpus=found)
 
 
@@ -96,8 +98,8 @@ def conduct(
         click.echo(_summary(found))
         if skipped < len(cells):
             say(f"took {duration(time.monotonic() - started)}")
-    if schedule.full:
-        say(f"the sweep ended early, for no run could be written: {schedule.full}")
+    if schedule.hopeless:
+        say(f"the sweep ended early, for no other run would fare better: {schedule.hopeless}")
     left = [one for one in found if one.state not in ("complete", "diverged", "failed")]
     if left:
         say(f"runs left: {len(left):,}; the same command goes on with them:\n  {command}")
@@ -108,22 +110,28 @@ def conduct(
 
 def dry_run(
     cells: Sequence[Cell], executor: AbstractContextManager[Executor], *, as_json: bool
-) -> None:
-    """Print the cells, and what they would cost by the speed measured here; nothing is written."""
+) -> int:
+    """Print the cells, and what they would cost by the speed measured here; the exit code.
+
+    Nothing is written.
+    """
     schedule = Schedule(cells, ())
     if any(entry.state == "waiting" for entry in schedule.entries):
         say(f"measuring the speed of {len(schedule.unmeasured)} kinds of runs")
-        with executor as workers, listening() as interrupt:
+        with executor as workers, listening(MEASURING) as interrupt:
             for news in schedule.measure(workers, interrupt):
                 for one in news:
                     if isinstance(one, Note):
                         say(one.text)
+        if interrupt.asked:
+            return INTERRUPTED
     if as_json:
         rows = [_cell_json(entry) for entry in schedule.entries]
         total = {"seconds": schedule.seconds_left, "slots": schedule.slots}
         click.echo(json.dumps(json_ready({"cells": rows} | total), indent=2, allow_nan=False))
-        return
-    click.echo(_plan(schedule, str(executor)))
+    else:
+        click.echo(_plan(schedule, str(executor)))
+    return 0
 
 
 def _under(cell: Cell, out: Path) -> str:
@@ -133,7 +141,7 @@ def _under(cell: Cell, out: Path) -> str:
 def _standing(entry: Entry, out: Path) -> Standing:
     """Where a run stands now; of a failed one what is known here, for the disk may be full."""
     found = run_standing(entry.cell.folder, _under(entry.cell, out))
-    if entry.failure is None or found.state == "complete":
+    if entry.failure is None or found.state in RESULTS:
         return found
     named = {name: getattr(found, name) for name in ("path", "task", "model", "seed")}
     return Standing(**named, state="failed", message=entry.failure.message)

@@ -23,10 +23,11 @@ from ntmbench.tasks import Task
 
 @dataclass(frozen=True)
 class Cell:
-    """One run of a sweep."""
+    """One run of a sweep. damage: why its folder cannot be read, if it cannot."""
 
     folder: RunFolder
     config: RunConfig
+    damage: str = ""
 
     @property
     def title(self) -> str:
@@ -39,7 +40,6 @@ class Grid:
     """What a sweep is over, and how its runs are computed.
 
     axes: the settings that `--grid` crosses; a run's values stand in its tag. overrides: `--set`.
-    begun runs go on with the device, engine and threads they were begun with, but for `asked`.
     """
 
     tasks: Sequence[Task]
@@ -74,11 +74,14 @@ class Grid:
     def cells(self, out: Path, keep: Sequence[str]) -> list[Cell]:
         """The runs with their folders under `out`, after seeing that each can be done there.
 
+        A run that was begun goes on as it was begun in what `keep` names of `config.HOW`.
+
         Raises:
             UserError: see `configs` and `ntmbench.cells.place`.
         """
-        placed = place(self.configs(), out, overwrite=False, keep=keep)
-        return [Cell(folder, config) for folder, config in placed.items()]
+        damaged: dict[RunFolder, str] = {}
+        placed = place(self.configs(), out, overwrite=False, keep=keep, damaged=damaged)
+        return [Cell(run, config, damaged.get(run, "")) for run, config in placed.items()]
 
     def _check_axes(self) -> None:
         keys = [axis.key for axis in self.axes]

@@ -20,13 +20,15 @@ from typing import IO
 from ntmbench.errors import UserError
 from ntmbench.sweep.news import Died, Ended, Job, Measured, News, Note, Ready
 from ntmbench.sweep.work import TAIL
-from ntmbench.sweep.worker import STOP
+from ntmbench.sweep.worker import GRACE, STOP
 from ntmbench.terminal import duration
 
 MEASURING = 60.0
 """Seconds that measuring a run's speed may take."""
+MOST_OUTPUT = 1 << 24
+"""Bytes of what a worker prints that are held; then it is thrown away, and begins anew."""
 FALSE_STARTS = 3
-"""Workers that may die one after the other before any is ready."""
+"""Workers that may die one after the other before they are ready."""
 THREAD_VARIABLES = (
     *("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"),
     "VECLIB_MAXIMUM_THREADS",
@@ -81,19 +83,19 @@ class LocalPool:
         self._fill()
         return self
 
-    def __exit__(self, *_: object) -> None:
-        """Leave no process behind: those that work save within moments or are killed."""
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """Leave no process behind: the end of its pipe has each save its run, and go.
+
+        Those that have not gone after a while are killed; at a KeyboardInterrupt all are, at once.
+        """
         for worker in self.workers:
             worker.pipe.close()
-        end = time.monotonic() + 2.0
+        at_once = kind is not None and issubclass(kind, KeyboardInterrupt)
+        end = time.monotonic() + (0.0 if at_once else GRACE + 2.0)
         for worker in self.workers:
-            if worker.job is not None:
-                worker.process.kill()
-            try:
+            with contextlib.suppress(subprocess.TimeoutExpired):
                 worker.process.wait(max(0.0, end - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                worker.process.kill()
-                worker.process.wait()
+            _kill(worker.process)
             worker.output.close()
         self.workers = []
 
@@ -126,13 +128,16 @@ class LocalPool:
             UserError: workers die before they can do anything.
         """
         news: list[News] = []
-        pipes = {worker.pipe: worker for worker in self.workers}
-        for pipe in wait(list(pipes), seconds):
-            worker = pipes[pipe]  # pyright: ignore
+        wait([worker.pipe for worker in self.workers], seconds)
+        for worker in list(self.workers):
+            # asked first: a child that it has forked may keep its pipe open
+            dead = worker.process.poll() is not None
             try:
                 while worker.pipe.poll():
                     news += self._hear(worker, worker.pipe.recv())
             except (EOFError, OSError):
+                dead = True
+            if dead:
                 news += self._bury(worker, self._why_dead(worker))
         for worker in list(self.workers):
             limit = self._limit(worker.job)
@@ -158,6 +163,8 @@ class LocalPool:
 
     def _hear(self, worker: _Worker, news: News) -> list[News]:
         worker.heard = time.monotonic()
+        if os.fstat(worker.output.fileno()).st_size > MOST_OUTPUT:
+            worker.output.truncate(0)
         if isinstance(news, Ready):
             worker.ready, self.false_starts = True, 0
             return []
@@ -173,25 +180,25 @@ class LocalPool:
             self.workers.append(self._start(place))
 
     def _start(self, place: int) -> _Worker:
-        ours, theirs = Pipe()
-        output = tempfile.TemporaryFile()  # noqa: SIM115
-        fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)  # it is emptied while the worker has it
-        environment = worker_environment(os.environ, self.threads, place, self.gpus)
-        command = [sys.executable, "-P", "-m", "ntmbench.sweep.worker", str(theirs.fileno())]
         try:
-            process = subprocess.Popen(
-                [*command, *self.engines],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=output,
-                env=environment,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # the terminal's Ctrl-C is for the parent alone
-            )
+            output = tempfile.TemporaryFile()  # noqa: SIM115
+            fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)  # it is emptied while the worker has it
+            ours, theirs = Pipe()
+            with theirs:
+                descriptor = theirs.fileno()
+                command = [sys.executable, "-P", "-m", "ntmbench.sweep.worker", str(descriptor)]
+                process = subprocess.Popen(
+                    [*command, *self.engines],
+                    stdin=subprocess.DEVNULL,
+                    stdout=output,
+                    stderr=output,
+                    env=worker_environment(os.environ, self.threads, place, self.gpus),
+                    pass_fds=[descriptor],
+                    start_new_session=True,  # the terminal's Ctrl-C is for the parent alone
+                )
         except OSError as error:
-            raise UserError(f"no worker can be started: {error}") from error
-        finally:
-            theirs.close()
+            started = f"; {len(self.workers)} were, fewer --jobs may do" if self.workers else ""
+            raise UserError(f"no worker can be started: {error}{started}") from error
         return _Worker(process, ours, output, place)
 
     def _why_dead(self, worker: _Worker) -> str:
@@ -207,8 +214,7 @@ class LocalPool:
 
     def _bury(self, worker: _Worker, why: str, *, hung: bool = False) -> list[News]:
         """Take a dead worker away, and tell what it leaves."""
-        worker.process.kill()
-        worker.process.wait()
+        _kill(worker.process)
         worker.pipe.close()
         self.workers.remove(worker)
         tail = worker.tail()
@@ -217,11 +223,15 @@ class LocalPool:
             return [Died(worker.job, why, tail, hung)]
         if self.stopping:
             return []
-        if not worker.ready:
-            self.false_starts += 1
-            if self.false_starts >= FALSE_STARTS:
-                raise UserError(f"workers cannot be started: {why}; the last one said:\n{tail}")
-        return [Note(f"a worker without a run was lost: {why}")]
+        if worker.ready:
+            return [Note(f"a worker without a run was lost: {why}")]
+        self.false_starts += 1
+        if self.false_starts < FALSE_STARTS:
+            return [Note(f"a worker was lost as it started: {why}")]
+        if not self.workers:
+            raise UserError(f"workers cannot be started: {why}; the last one said:\n{tail}")
+        self.size, self.false_starts = len(self.workers), 0
+        return [Note(f"another worker cannot be started: {why}; going on with {self.size}")]
 
     def _end_hanging(self, worker: _Worker, timeout: float) -> list[News]:
         """Kill a worker that says nothing, after having it print where it is."""
@@ -229,6 +239,13 @@ class LocalPool:
         with contextlib.suppress(subprocess.TimeoutExpired):
             worker.process.wait(0.5)
         return self._bury(worker, f"no progress for {duration(timeout)}", hung=True)
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill a worker and whatever it has started: it leads a session of its own."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def worker_environment(

@@ -1,6 +1,7 @@
-"""What a sweep set out to do, beside its runs: `OUT/.sweeps/<id>.json`, for `ntmbench status`.
+"""What a sweep set out to do, beside its runs, for `ntmbench status`.
 
-It is touched while the sweep lives. The same cells give the same file.
+The file is `OUT/.sweeps/<cells>-<host>-<process>.json`; it is touched while the sweep lives. A
+sweep takes away what dead ones of the same cells have left.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -39,6 +41,10 @@ class Manifest:
         """Write it. Raises UserError where that cannot be done."""
         with write_errors(self.path):
             self.path.parent.mkdir(parents=True, exist_ok=True)
+            for path in self.path.parent.glob(f"{self.path.name.partition('-')[0]}-*.json"):
+                left = _read(path)
+                if left is not None and not left.alive:
+                    path.unlink(missing_ok=True)
         write_json(self.path, self.content)
         self._touched = time.monotonic()
         return self
@@ -63,20 +69,26 @@ def make_manifest(out: Path, runs: Sequence[tuple[str, int]], command: str) -> M
     content = {
         "schema": SCHEMA,
         "command": command,
+        "folder": os.getcwd(),
         "host": platform.node(),
         "pid": os.getpid(),
         "started": _now(),
         "ended": None,
         "runs": [{"path": path, "sequences": sequences} for path, sequences in runs],
     }
-    return Manifest(out / FOLDER / f"{name}.json", content)
+    host = re.sub(r"[^\w.]", "_", platform.node())
+    return Manifest(out / FOLDER / f"{name}-{host}-{os.getpid()}.json", content)
 
 
 @dataclass(frozen=True)
 class Sweep:
-    """A sweep as its manifest tells of it. alive: it was heard of lately, and has not ended."""
+    """A sweep as its manifest tells of it.
+
+    command, folder: what was called, and where. alive: it was heard of lately, and has not ended.
+    """
 
     command: str
+    folder: str
     host: str
     pid: int
     started: str
@@ -87,22 +99,37 @@ class Sweep:
 
 def read_manifests(out: Path) -> list[Sweep]:
     """The sweeps that were begun in a folder, the latest last, without damaged manifests."""
-    found = []
-    for path in (out / FOLDER).glob("*.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
-            content = json.loads(path.read_text(encoding="utf-8"))
-            recent = time.time() - path.stat().st_mtime < SILENT
-            found.append(
-                Sweep(
-                    command=str(content["command"]),
-                    host=str(content["host"]),
-                    pid=int(content["pid"]),
-                    started=str(content["started"]),
-                    alive=recent and content["ended"] is None,
-                    runs={_path(run["path"]): int(run["sequences"]) for run in content["runs"]},
-                )
-            )
-    return sorted(found, key=lambda sweep: sweep.started)
+    found = [_read(path) for path in (out / FOLDER).glob("*.json")]
+    return sorted((sweep for sweep in found if sweep is not None), key=lambda one: one.started)
+
+
+def _read(path: Path) -> Sweep | None:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        recent = time.time() - path.stat().st_mtime < SILENT
+        return Sweep(
+            command=str(content["command"]),
+            folder=str(content["folder"]),
+            host=str(content["host"]),
+            pid=int(content["pid"]),
+            started=str(content["started"]),
+            alive=recent and content["ended"] is None and _may_live(content),
+            runs={_path(run["path"]): int(run["sequences"]) for run in content["runs"]},
+        )
+    return None
+
+
+def _may_live(content: dict[str, Any]) -> bool:
+    """Whether the process is there, as far as this machine can tell."""
+    if content["host"] != platform.node():
+        return True
+    try:
+        os.kill(int(content["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # it is there, and another user's
+    return True
 
 
 def _path(text: str) -> str:

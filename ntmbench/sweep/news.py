@@ -33,14 +33,15 @@ class Failure:
     """Why a run failed; what its failed.json holds.
 
     kind: "refused" (a setting that the model refuses, a damaged folder), "exception" (with its
-    traceback in `output`), "unwritable" (the disk; `full` if no run could be written), "died" (the
-    worker, `ATTEMPTS` times) or "timeout". output: the tail of the worker's error output.
+    traceback in `output`), "unwritable" (the disk), "died" (the worker, `ATTEMPTS` times) or
+    "timeout". output: a traceback, or the tail of what the worker printed. hopeless: no other run
+    would fare better, as on a full disk: none is begun any more.
     """
 
     kind: Literal["refused", "exception", "unwritable", "died", "timeout"]
     message: str
     output: str = ""
-    full: bool = False
+    hopeless: bool = False
 
 
 @dataclass(frozen=True)

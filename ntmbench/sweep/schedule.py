@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from ntmbench.claim import WATCH
+from ntmbench.claim import WATCH, owner_of
 from ntmbench.config import RunConfig
 from ntmbench.errors import UserError
 from ntmbench.interrupt import Interrupt
@@ -102,8 +102,8 @@ class Schedule:
         self.kinds = _kinds(self.entries)
         self.unmeasured = [numbers[0] for numbers in self.kinds.values()]
         self.seen: list[News] = []
-        self.full = ""
-        self.stopped = False
+        self.hopeless = ""
+        self.stopped = self.ending = False
 
     def measure(self, executor: Executor, interrupt: Interrupt) -> Iterator[list[News]]:
         """Only measure how fast each kind of run would be, as `run` does first."""
@@ -116,8 +116,7 @@ class Schedule:
             news = executor.poll(POLL)
             for one in news:
                 measuring -= {number for number in [_number(one)] if number is not None}
-                self._take(one)
-            yield news
+            yield [shown for one in news for shown in self._take(one)]
 
     def run(self, executor: Executor, interrupt: Interrupt) -> Iterator[list[News]]:
         """Do everything, yielding what has happened several times a second, often nothing.
@@ -130,11 +129,12 @@ class Schedule:
                 self.stopped = True
                 executor.stop()
             self.slots = executor.slots
-            if not (interrupt.asked or self.full):
+            self.ending = interrupt.asked or bool(self.hopeless)
+            if not self.ending:
                 self._hand_out(executor)
             open_ones = self._count("waiting") + self._count("held")
-            ending = interrupt.asked or self.full or not open_ones
-            if ending and not self._count("running"):
+            if (self.ending or not open_ones) and not self._count("running"):
+                yield self.seen
                 return
             news = executor.poll(POLL)
             seen, self.seen = self.seen, []
@@ -184,8 +184,12 @@ class Schedule:
         now = time.monotonic()
         for number, entry in enumerate(self.entries):
             if entry.state == "held" and now >= entry.look_at:
+                entry.look_at = now + LOOK_AGAIN
                 if not entry.cell.folder.complete:
-                    return number
+                    owner = None if entry.elsewhere else owner_of(entry.cell.folder)
+                    if owner is None or not owner.alive:
+                        return number
+                    continue
                 _look(entry)
                 self.seen.append(Note(f"{entry.cell.title}: {entry.state}, by another process"))
         return None
@@ -203,8 +207,12 @@ class Schedule:
                     self.entries[number].speed = news.speed
         elif isinstance(news, Ended):
             return [*self._ended(self.entries[news.number], news), news]
-        elif isinstance(news, Died) and news.job.kind == "run":
-            return self._died(self.entries[news.job.number], news)
+        elif isinstance(news, Died):
+            entry = self.entries[news.job.number]
+            if news.job.kind == "run":
+                return self._died(entry, news)
+            what = "its speed could not be measured, and its time is not known"
+            return [Note(f"{entry.cell.title}: {what}: {news.message}")]
         return [news]
 
     def _kind_of(self, number: int) -> list[int]:
@@ -216,9 +224,9 @@ class Schedule:
         entry.elsewhere, entry.look_at = news.elsewhere, time.monotonic() + LOOK_AGAIN
         if news.failure is None:
             return []
-        if news.failure.full:
-            self.full = news.failure.message
-        return self._failed(entry, news.failure)
+        if news.failure.hopeless:
+            self.hopeless = news.failure.message
+        return self._failed(entry, news.failure, entry.attempts + 1)
 
     def _died(self, entry: Entry, news: Died) -> list[News]:
         """A lost worker's run goes on from its checkpoint, so often; one that hung does not."""
@@ -230,17 +238,18 @@ class Schedule:
             if entry.state in RESULTS:  # it was lost after it had closed the run
                 return [Ended(news.job.number, entry.state, entry.summary)]
             attempt = f"attempt {entry.attempts + 1} of {ATTEMPTS} follows"
-            return [Note(f"{entry.cell.title}: {news.message}; {attempt}")]
+            what = "it is left for the next time" if self.ending else attempt
+            return [Note(f"{entry.cell.title}: {news.message}; {what}")]
         tries = "" if news.hung else f", {entry.attempts} times"
         kind = "timeout" if news.hung else "died"
         failure = Failure(kind, f"{news.message}{tries}", news.output)
         ended = Ended(news.job.number, "failed", failure=failure)
-        return [*self._failed(entry, failure), ended]
+        return [*self._failed(entry, failure, entry.attempts), ended]
 
-    def _failed(self, entry: Entry, failure: Failure) -> list[News]:
+    def _failed(self, entry: Entry, failure: Failure, attempts: int) -> list[News]:
         """Keep why a run failed in its folder."""
         entry.state, entry.failure = "failed", failure
-        content = dataclasses.asdict(failure) | {"attempts": max(1, entry.attempts)}
+        content = dataclasses.asdict(failure) | {"attempts": attempts}
         try:
             record_failure(entry.cell.folder, content)
         except UserError as error:
@@ -251,6 +260,9 @@ class Schedule:
 def _look(entry: Entry) -> None:
     """See in its folder how far a run has come."""
     folder = entry.cell.folder
+    if entry.cell.damage:
+        entry.state, entry.failure = "failed", Failure("refused", entry.cell.damage)
+        return
     if not folder.complete:
         entry.done = folder.sequences_done()
         return

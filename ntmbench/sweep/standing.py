@@ -48,8 +48,8 @@ class Standing:
 
     @property
     def title(self) -> str:
-        """`copy / ntm / seed0`."""
-        return f"{self.task} / {self.model} / {self.seed}"
+        """`copy / ntm / seed 0`."""
+        return f"{self.task} / {self.model} / seed {self.seed.removeprefix('seed')}"
 
     @property
     def seconds_left(self) -> float:
@@ -183,7 +183,7 @@ def _sweep_text(sweep: Sweep, left: Sequence[Standing], running: Sequence[Standi
     """A sweep with runs left: what is known of it."""
     what = f"sweep of {len(sweep.runs):,} runs, {len(left):,} left, started {sweep.started}"
     if not sweep.alive:
-        return f"{what}: not running; go on with: {sweep.command}"
+        return f"{what}: not running; go on in {sweep.folder} with:\n  {sweep.command}"
     return f"{what}: running as process {sweep.pid} on {sweep.host}; {_time_left(left, running)}"
 
 

@@ -12,7 +12,7 @@ from ntmbench.engine import get_ready
 from ntmbench.errors import UserError
 from ntmbench.folder import RunFolder, Unwritable
 from ntmbench.interrupt import Interrupt
-from ntmbench.machine import choose_device, free_memory
+from ntmbench.machine import choose_device, free_memory, settings_kept
 from ntmbench.run import Event, Resumed, execute, sequences_a_second
 from ntmbench.sweep.news import Ended, Failure, Job, Measured, Moment, News, Note
 from ntmbench.terminal import Pace
@@ -30,7 +30,9 @@ Tell = Callable[[News], None]
 def do(job: Job, interrupt: Interrupt, tell: Tell) -> None:
     """Do a job and tell how it ended."""
     get_ready(job.config.engine, lambda text: tell(Note(text)))
-    tell(_measure(job) if job.kind == "measure" else _run(job, interrupt, tell))
+    with settings_kept():
+        ended = _measure(job) if job.kind == "measure" else _run(job, interrupt, tell)
+    tell(ended)
     gc.collect()
     free_memory(job.config.device)
 
@@ -59,13 +61,19 @@ def _run(job: Job, interrupt: Interrupt, tell: Tell) -> Ended:
     except Held as error:
         return Ended(number, "held", elsewhere=error.elsewhere)
     except Unwritable as error:
-        failure = Failure("unwritable", str(error), full=error.full)
+        failure = Failure("unwritable", str(error), hopeless=error.full)
     except UserError as error:
         failure = Failure("refused", str(error))
     except (Exception, SystemExit) as error:  # whatever somebody's model raises
         message = " ".join(f"{type(error).__name__}: {error}".split())
-        failure = Failure("exception", message[:1000], traceback.format_exc()[-TAIL:])
+        output = traceback.format_exc()[-TAIL:]
+        failure = Failure("exception", _plain(message[:1000]), _plain(output))
     return Ended(number, "failed", failure=failure)
+
+
+def _plain(text: str) -> str:
+    """Text that every file can hold: an error's may have half a character."""
+    return text.encode("utf-8", "replace").decode()
 
 
 def _warner(job: Job, tell: Tell) -> Callable[[str], None]:
