@@ -14,7 +14,8 @@ from ntmbench.claim import WATCH, Held
 from ntmbench.config import RunConfig
 from ntmbench.engine import get_ready, why_not_fused
 from ntmbench.errors import UserError
-from ntmbench.folder import RunFolder, json_ready
+from ntmbench.files import json_ready
+from ntmbench.folder import RunFolder
 from ntmbench.interrupt import Interrupt, listening
 from ntmbench.machine import choose_device, settings_kept
 from ntmbench.models import ModelSpec

@@ -19,7 +19,8 @@ import filelock
 from filelock._identity import host_name, owner_is_stale
 
 from ntmbench.errors import UserError
-from ntmbench.folder import RunFolder, write_errors
+from ntmbench.files import write_errors
+from ntmbench.folder import RunFolder
 
 LEASE = 60.0
 """Seconds after which a claim of another machine that was not touched counts as a dead one's."""

@@ -1,4 +1,4 @@
-"""A run folder on disk: its files, read, and written so that a crash loses nothing.
+"""A run folder on disk: what its files are called, hold and say.
 
 The schema is described in results/README.md. Nothing here imports torch or pandas.
 """
@@ -7,16 +7,15 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import json
-import math
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ntmbench.errors import UserError
+from ntmbench.files import cell
 
 SCHEMA = 1
 
@@ -53,140 +52,6 @@ class CurvePoint:
 
 
 CURVE_COLUMNS = tuple(field.name for field in dataclasses.fields(CurvePoint))
-
-
-def json_ready(value: Any) -> Any:
-    """`value` with every number that is not finite replaced by None: NaN is not JSON."""
-    if isinstance(value, dict):
-        return {key: json_ready(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [json_ready(item) for item in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-class Unwritable(UserError):
-    """A file cannot be written; `full` if no other could be either, for want of room."""
-
-    def __init__(self, path: Path, error: OSError) -> None:
-        self.full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
-        why = error.strerror or error
-        super().__init__(f"cannot write {path}: {why}; what was saved earlier is whole")
-
-
-@contextlib.contextmanager
-def write_errors(path: Path) -> Iterator[None]:
-    """Turn a full disk, a missing permission and their like into a UserError naming the file."""
-    try:
-        yield
-    except OSError as error:
-        raise Unwritable(path, error) from error
-
-
-@contextlib.contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
-    """A temporary path that replaces `path` when the block ends well, and vanishes when not.
-
-    Raises:
-        UserError: it cannot be written.
-    """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with write_errors(path):
-        try:
-            yield temporary
-            with open(temporary, "rb") as file:
-                os.fsync(file.fileno())
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `path` in one step: a reader sees the old file or the new one, never half of it."""
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(content)
-
-
-def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Write `content` as JSON, in one step; numbers that are not finite become null."""
-    text = json.dumps(json_ready(content), indent=2, allow_nan=False)
-    write_bytes(path, f"{text}\n".encode())
-
-
-def csv_line(values: Iterable[Any]) -> str:
-    """A line of CSV: floats in full precision; None and what is not finite as an empty field."""
-    cells = ("" if json_ready(value) is None else str(value) for value in values)
-    return ",".join(cells) + "\n"
-
-
-def write_rows(path: Path, header: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a whole CSV file in one step."""
-    lines = [csv_line(header), *(csv_line(row[name] for name in header) for row in rows)]
-    write_bytes(path, "".join(lines).encode())
-
-
-def read_csv_text(
-    path: Path, columns: Sequence[str], *, axes: bool, torn_tail: bool = False
-) -> str:
-    """The text of a CSV file of a run, checked: `columns`, after the task's axes if `axes`.
-
-    With `torn_tail`, a last line without its newline is dropped: it was being written.
-
-    Raises:
-        UserError: the file is missing or is not such a table.
-    """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise UserError(f"{path} is missing") from error
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} is corrupted or cannot be read: {error}") from error
-    whole = text[: text.rfind("\n") + 1]
-    if whole != text and not torn_tail:
-        raise UserError(f"{path} is corrupted: its last line is torn")
-    if torn_tail and not whole:
-        return csv_line(columns)
-    lines = whole.splitlines()
-    header = lines[0].split(",") if lines else []
-    extra = header[: len(header) - len(columns)]
-    twice = len(set(header)) < len(header)
-    if header[len(extra) :] != list(columns) or bool(extra) != axes or twice:
-        wanted = ",".join([*(["<axes>"] if axes else []), *columns])
-        raise UserError(
-            f"{path} is corrupted: it has the columns '{','.join(header)}', wanted {wanted}"
-        )
-    for number, line in enumerate(lines, start=1):
-        if line.count(",") != len(header) - 1:
-            raise UserError(f"{path} is corrupted: line {number} has not {len(header)} fields")
-    return whole
-
-
-def read_rows(path: Path, columns: Sequence[str], *, axes: bool) -> list[dict[str, Any]]:
-    """The rows of a CSV file of a run: numbers as numbers, empty fields as NaN.
-
-    Raises:
-        UserError: the file is missing or is not such a table.
-    """
-    header, *lines = read_csv_text(path, columns, axes=axes).splitlines()
-    names = header.split(",")
-    return [dict(zip(names, map(_cell, line.split(",")), strict=True)) for line in lines]
-
-
-def _cell(text: str) -> int | float | str:
-    """What `csv_line` wrote: a whole number, a number (NaN if empty), else text."""
-    for kind in (int, float):
-        with contextlib.suppress(ValueError):
-            return kind(text or "nan")
-    return text
-
-
-def append_line(path: Path, line: str) -> None:
-    """Append `line` to `path`, and see it onto the disk; UserError if it cannot be written."""
-    with write_errors(path), open(path, "a", encoding="utf-8") as file:
-        file.write(line)
-        file.flush()
-        os.fsync(file.fileno())
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -307,7 +172,7 @@ class RunFolder:
             lines = file.read().decode().split("\n")[1:-1]  # without the header, and what is torn
             cells = lines[-1].split(",") if lines else []
             if len(cells) == len(CURVE_COLUMNS):
-                return dict(zip(CURVE_COLUMNS, map(_cell, cells), strict=True))
+                return dict(zip(CURVE_COLUMNS, map(cell, cells), strict=True))
         return {}
 
     def sequences_done(self) -> int:

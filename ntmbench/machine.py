@@ -17,6 +17,11 @@ import torch
 import ntmbench
 from ntmbench.errors import UserError
 
+QUOTA = Path("/sys/fs/cgroup/cpu.max")
+"""What a container (cgroup version 2) is granted: microseconds of CPU, and in how many."""
+CUDNN = ("enabled", "benchmark", "deterministic", "allow_tf32")
+"""Settings of torch.backends.cudnn that change numbers."""
+
 
 def choose_device(name: str) -> Literal["cpu", "cuda"]:
     """The device that "auto", "cpu" or "cuda" means here.
@@ -65,9 +70,6 @@ def settings_kept() -> Iterator[None]:
         os.chdir(folder)
 
 
-CUDNN = ("enabled", "benchmark", "deterministic", "allow_tf32")
-
-
 def free_memory(device: str) -> None:
     """Give back what torch keeps of a GPU's memory after a run, so that others can have it."""
     if device != "cpu":
@@ -88,7 +90,7 @@ def usable_cores() -> int:
 def _quota() -> int:
     """The cores that a container (cgroup version 2) grants; many where it sets no limit."""
     try:
-        granted, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="utf-8").split()
+        granted, period = QUOTA.read_text(encoding="utf-8").split()
         return max(1, int(granted) // int(period))
     except (OSError, ValueError):  # no such file, or "max"
         return 1 << 16

@@ -22,14 +22,8 @@ import pandas as pd
 
 from ntmbench.config import RunConfig, identity
 from ntmbench.errors import UserError
-from ntmbench.folder import (
-    CURVE_COLUMNS,
-    LENGTHS_COLUMNS,
-    POSITIONS_COLUMNS,
-    RunFolder,
-    find_runs,
-    read_csv_text,
-)
+from ntmbench.files import read_csv_text
+from ntmbench.folder import CURVE_COLUMNS, LENGTHS_COLUMNS, POSITIONS_COLUMNS, RunFolder, find_runs
 
 KEYS = ["task", "model", "seed", "config_id"]
 RUN_COLUMNS = {

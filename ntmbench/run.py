@@ -18,13 +18,7 @@ from ntmbench.config import HOW, RunConfig, differences, identity
 from ntmbench.engine import scorer_of
 from ntmbench.errors import UserError
 from ntmbench.evaluate import PointScores, evaluate_point
-from ntmbench.folder import (
-    CURVE_COLUMNS,
-    LENGTHS_COLUMNS,
-    POSITIONS_COLUMNS,
-    SCHEMA,
-    CurvePoint,
-    RunFolder,
+from ntmbench.files import (
     append_line,
     csv_line,
     read_csv_text,
@@ -32,6 +26,14 @@ from ntmbench.folder import (
     write_errors,
     write_json,
     write_rows,
+)
+from ntmbench.folder import (
+    CURVE_COLUMNS,
+    LENGTHS_COLUMNS,
+    POSITIONS_COLUMNS,
+    SCHEMA,
+    CurvePoint,
+    RunFolder,
 )
 from ntmbench.interrupt import Interrupt
 from ntmbench.machine import environment, pin_threads

@@ -14,7 +14,8 @@ from ntmbench.config import Point, RunConfig
 from ntmbench.engine import scorer_of
 from ntmbench.errors import UserError, unknown
 from ntmbench.evaluate import evaluate_point
-from ntmbench.folder import LENGTHS_COLUMNS, WEIGHTS, RunFolder, read_rows
+from ntmbench.files import read_rows
+from ntmbench.folder import LENGTHS_COLUMNS, WEIGHTS, RunFolder
 from ntmbench.machine import choose_device, pin_threads
 from ntmbench.resolve import generator_of, model_of
 from ntmbench.tasks import check_point

@@ -19,7 +19,8 @@ import filelock
 
 from ntmbench.config import RunConfig
 from ntmbench.errors import UserError, unknown
-from ntmbench.folder import CURVE_COLUMNS, LENGTHS_COLUMNS, CurvePoint, RunFolder, read_rows
+from ntmbench.files import read_rows
+from ntmbench.folder import CURVE_COLUMNS, LENGTHS_COLUMNS, CurvePoint, RunFolder
 
 if TYPE_CHECKING:
     from ntmbench.run import Event

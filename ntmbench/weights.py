@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from ntmbench.errors import UserError
-from ntmbench.folder import write_bytes
+from ntmbench.files import write_bytes
 
 
 def save_weights(path: Path, weights: dict[str, Tensor]) -> None:

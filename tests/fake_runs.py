@@ -8,15 +8,8 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ntmbench.folder import (
-    CURVE_COLUMNS,
-    LENGTHS_COLUMNS,
-    POSITIONS_COLUMNS,
-    SCHEMA,
-    RunFolder,
-    write_json,
-    write_rows,
-)
+from ntmbench.files import write_json, write_rows
+from ntmbench.folder import CURVE_COLUMNS, LENGTHS_COLUMNS, POSITIONS_COLUMNS, SCHEMA, RunFolder
 from ntmbench.tasks import Task, load_task
 
 CHANCE = {"copy": 84.0, "repeat_copy": 242.0, "dynamic_ngrams": 200.0}

@@ -18,7 +18,7 @@ from ntmbench import bench
 from ntmbench.bench import BATCHES, MODELS, NEVER, TITLES, Bench, as_text, forward_flops, take_turns
 from ntmbench.engine.layout import lay_out
 from ntmbench.engine.shapes import FF, GRU, LSTM, Shape
-from ntmbench.folder import json_ready
+from ntmbench.files import json_ready
 from ntmbench.resolve import make_model
 from ntmbench.tasks import load_task
 from ntmbench.train import Update

@@ -14,14 +14,10 @@ from hypothesis import strategies as st
 
 from ntmbench import folder as folders
 from ntmbench.errors import UserError
-from ntmbench.folder import (
-    SCHEMA,
-    SUMMARY_KEYS,
-    RunFolder,
+from ntmbench.files import (
     append_line,
     atomic_path,
     csv_line,
-    find_runs,
     json_ready,
     read_rows,
     write_bytes,
@@ -29,6 +25,7 @@ from ntmbench.folder import (
     write_json,
     write_rows,
 )
+from ntmbench.folder import SCHEMA, SUMMARY_KEYS, RunFolder, find_runs
 
 # Writing in one step
 

@@ -16,7 +16,7 @@ PACKAGE = Path(ntmbench.__file__).parent
 
 LAYERS = (
     ("errors", "interrupt", "streams", "stats"),
-    ("plugins", "config", "folder", "options"),
+    ("plugins", "config", "files", "folder", "options"),
     ("claim", "generators", "models", "results"),
     ("contract",),
     ("tasks",),
@@ -39,20 +39,21 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY: dict[str, set[str]] = {
     "generators": {"generators", "errors"},
     "models": {"models", "errors", "plugins"},
-    "report": {"report", "results", "stats", "folder", "errors"},
-    "results": {"config", "folder", "errors"},
+    "report": {"report", "results", "stats", "files", "folder", "errors"},
+    "results": {"config", "files", "folder", "errors"},
     "stats": set(),
     "errors": set(),
     "config": {"errors"},
     "options": {"errors"},
-    "folder": {"errors"},
+    "files": {"errors"},
+    "folder": {"files", "errors"},
 }
 """What these may import of the package, whatever the layers say."""
 
 HEAVY = {"torch", "pandas", "matplotlib", "scipy"}
 LIGHT = (
-    *("errors", "plugins", "config", "folder", "options", "tasks", "streams", "terminal"),
-    *("interrupt", "cli", "generators", "claim"),
+    *("errors", "plugins", "config", "files", "folder", "options", "tasks", "streams"),
+    *("terminal", "interrupt", "cli", "generators", "claim"),
 )
 WITHOUT = {name: HEAVY for name in LIGHT} | {name: {"torch"} for name in ("report", "results")}
 WITHOUT["stats"] = {"torch", "pandas", "matplotlib"}

@@ -15,7 +15,8 @@ import pytest
 from fake_runs import fake_config, losses, write_run
 
 from ntmbench.errors import UserError
-from ntmbench.folder import RunFolder, write_json
+from ntmbench.files import write_json
+from ntmbench.folder import RunFolder
 from ntmbench.report import write_report
 from ntmbench.report.blocks import Table, markdown
 from ntmbench.report.curves import entry_curves, median_curve

@@ -13,7 +13,8 @@ from fake_runs import fake_config, write_run
 
 from ntmbench.claim import WATCH
 from ntmbench.config import RunConfig
-from ntmbench.folder import CURVE_COLUMNS, RunFolder, write_rows
+from ntmbench.files import write_rows
+from ntmbench.folder import CURVE_COLUMNS, RunFolder
 from ntmbench.interrupt import Interrupt
 from ntmbench.sweep import schedule as schedules
 from ntmbench.sweep.grid import Cell

@@ -20,15 +20,8 @@ from hypothesis import strategies as st
 
 from ntmbench.claim import WATCH, claimed
 from ntmbench.errors import UserError
-from ntmbench.folder import (
-    CURVE_COLUMNS,
-    RunFolder,
-    csv_line,
-    find_runs,
-    json_ready,
-    read_rows,
-    write_rows,
-)
+from ntmbench.files import csv_line, json_ready, read_rows, write_rows
+from ntmbench.folder import CURVE_COLUMNS, RunFolder, find_runs
 from ntmbench.run import record_failure
 from ntmbench.sweep import manifest as manifests
 from ntmbench.sweep.manifest import Sweep, make_manifest, read_manifests

@@ -15,7 +15,8 @@ from ntmbench import track
 from ntmbench.config import RunConfig
 from ntmbench.errors import UserError
 from ntmbench.evaluate import PointScores
-from ntmbench.folder import CURVE_COLUMNS, LENGTHS_COLUMNS, CurvePoint, RunFolder, read_rows
+from ntmbench.files import read_rows
+from ntmbench.folder import CURVE_COLUMNS, LENGTHS_COLUMNS, CurvePoint, RunFolder
 from ntmbench.run import Event, Resumed
 from ntmbench.track import check_trackers, tracked
 from ntmbench.train import Update

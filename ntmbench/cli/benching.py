@@ -8,7 +8,7 @@ import click
 
 from ntmbench.cli.group import main
 from ntmbench.cli.names import complete_one_task
-from ntmbench.folder import json_ready
+from ntmbench.files import json_ready
 from ntmbench.tasks import load_task
 from ntmbench.terminal import say
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ntmbench.cli.group import main
-from ntmbench.folder import json_ready
+from ntmbench.files import json_ready
 from ntmbench.models import ALIASES, known_models
 from ntmbench.options import parse_point
 from ntmbench.tasks import declared_task, task_names

@@ -13,7 +13,7 @@ import click
 from ntmbench.cli.group import main
 from ntmbench.engine import ENGINES
 from ntmbench.errors import UserError
-from ntmbench.folder import json_ready
+from ntmbench.files import json_ready
 from ntmbench.options import parse_duration, parse_grid, parse_names, parse_seeds, parse_shard
 from ntmbench.tasks import STANDARD, load_task, task_names
 
@@ -121,7 +121,7 @@ def sweep(
         tag = "" if profile == STANDARD else profile
 
     from ntmbench.machine import choose_device
-    from ntmbench.sweep import conduct
+    from ntmbench.sweep import conduct, plan
     from ntmbench.sweep.grid import Grid, shard_of
     from ntmbench.track import check_trackers
 
@@ -145,7 +145,7 @@ def sweep(
         cells, out=out, jobs=jobs, timeout=silence, address=address, gpus_per_run=gpus_per_run
     )
     if dry_run:
-        raise SystemExit(conduct.dry_run(cells, executor, as_json=as_json))
+        raise SystemExit(plan.dry_run(cells, executor, as_json=as_json))
     command = shlex.join(["ntmbench", *sys.argv[1:]])
     code = conduct.conduct(
         cells, executor, out=out, command=command, track=trackers, as_json=as_json

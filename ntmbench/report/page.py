@@ -10,7 +10,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from ntmbench.errors import UserError
-from ntmbench.folder import atomic_path, write_bytes, write_errors
+from ntmbench.files import atomic_path, write_bytes, write_errors
 from ntmbench.report import figures
 from ntmbench.report.blocks import Image, markdown
 from ntmbench.report.entries import with_entries

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
-from ntmbench.folder import atomic_path
+from ntmbench.files import atomic_path
 from ntmbench.report.references import Reference
 
 # Okabe and Ito 2008, "Color Universal Design", without the yellow, which fades on white.

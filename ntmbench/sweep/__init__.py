@@ -2,5 +2,6 @@
 
 `grid` makes the cells, `schedule` decides what is done when, `local` and `cluster` do it, in a
 `worker` process or on a `remote` node, with `work`, telling `news`; `board` shows it, `manifest`
-and `standing` are for `ntmbench status`, `conduct` is the command. Importing this imports nothing.
+and `standing` are for `ntmbench status`, `conduct` is the command, `plan` its dry run. Importing
+this imports nothing.
 """

@@ -21,7 +21,8 @@ from typing import Any
 import ntmbench
 from ntmbench.claim import Claim, Held
 from ntmbench.errors import UserError
-from ntmbench.folder import RunFolder, Unwritable, write_errors
+from ntmbench.files import Unwritable, write_errors
+from ntmbench.folder import RunFolder
 from ntmbench.sweep.local import MEASURING, THREAD_VARIABLES
 from ntmbench.sweep.manifest import FOLDER
 from ntmbench.sweep.news import Died, Ended, Failure, Job, Measured, Moment, News, Note

@@ -80,7 +80,11 @@ class LocalPool:
         self.stopping = False
 
     def __enter__(self) -> LocalPool:
-        self._fill()
+        try:
+            self._fill()
+        except BaseException:
+            self.__exit__(KeyboardInterrupt)
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
@@ -180,11 +184,12 @@ class LocalPool:
             self.workers.append(self._start(place))
 
     def _start(self, place: int) -> _Worker:
-        try:
-            output = tempfile.TemporaryFile()  # noqa: SIM115
-            fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)  # it is emptied while the worker has it
-            ours, theirs = Pipe()
-            with theirs:
+        with contextlib.ExitStack() as opened:
+            try:
+                output = opened.enter_context(tempfile.TemporaryFile())
+                # to its end, for it is emptied while the worker has it
+                fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
+                ours, theirs = map(opened.enter_context, Pipe())
                 descriptor = theirs.fileno()
                 command = [sys.executable, "-P", "-m", "ntmbench.sweep.worker", str(descriptor)]
                 process = subprocess.Popen(
@@ -196,9 +201,11 @@ class LocalPool:
                     pass_fds=[descriptor],
                     start_new_session=True,  # the terminal's Ctrl-C is for the parent alone
                 )
-        except OSError as error:
-            started = f"; {len(self.workers)} were, fewer --jobs may do" if self.workers else ""
-            raise UserError(f"no worker can be started: {error}{started}") from error
+            except OSError as error:
+                started = f"; {len(self.workers)} were: try fewer --jobs" if self.workers else ""
+                raise UserError(f"no worker can be started: {error}{started}") from error
+            opened.pop_all()
+            theirs.close()
         return _Worker(process, ours, output, place)
 
     def _why_dead(self, worker: _Worker) -> str:

@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ntmbench.folder import write_errors, write_json
+from ntmbench.files import write_errors, write_json
 
 FOLDER = ".sweeps"
 BEAT = 15.0

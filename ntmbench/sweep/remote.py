@@ -22,7 +22,8 @@ from typing import Any
 
 import ntmbench
 from ntmbench.errors import UserError
-from ntmbench.folder import RunFolder, write_bytes, write_errors
+from ntmbench.files import write_bytes, write_errors
+from ntmbench.folder import RunFolder
 from ntmbench.interrupt import Interrupt
 from ntmbench.sweep.news import Ended, Failure, Job, Measured, Moment, News
 from ntmbench.sweep.work import do

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from ntmbench.claim import Held
 from ntmbench.engine import get_ready
 from ntmbench.errors import UserError
-from ntmbench.folder import RunFolder, Unwritable
+from ntmbench.files import Unwritable
+from ntmbench.folder import RunFolder
 from ntmbench.interrupt import Interrupt
 from ntmbench.machine import choose_device, free_memory, settings_kept
 from ntmbench.run import Event, Resumed, execute, sequences_a_second
