@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import COPY, NGRAMS, NTM, REPEAT_COPY, TINY, environment, output_of, state_of
+from conftest import COPY, NGRAMS, NTM, PROGRAM, REPEAT_COPY, TINY, environment, output_of, state_of
 
 from ntmbench.errors import UserError
 from ntmbench.options import parse_point, parse_seeds
@@ -437,6 +437,23 @@ def test_resume_of_a_complete_run_changes_nothing(invoke, runs, tmp_path) -> Non
     assert result.exit_code == 0 and result.stderr.count("complete already, skipped") == 2
     assert [row["folder"] for row in json.loads(result.stdout)] == [MEMORY, LSTM]
     assert state_of(tmp_path) == before
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.parametrize("words", [["list", "--json"], ["list"]])
+def test_output_that_cannot_be_written_is_no_traceback(words, tmp_path) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [PROGRAM, *words], stdout=full, stderr=subprocess.PIPE, text=True, env=environment()
+        )
+    assert done.returncode == 2
+    assert "No space left on device" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+def test_a_name_too_long_for_the_disk_is_no_traceback(ntmbench) -> None:
+    done = ntmbench("run", "copy", "--model", "lstm", "--profile", "smoke", "--out", "x" * 300)
+    assert done.returncode == 2 and "File name too long" in done.stderr
+    assert "Traceback" not in done.stderr
 
 
 def test_resume_finishes_an_interrupted_run(invoke, interrupted) -> None:

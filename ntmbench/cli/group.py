@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 from typing import Any
 
 import click
@@ -22,6 +24,12 @@ class _Verbs(click.Group):
         try:
             return super().invoke(ctx)
         except UserError as error:
+            raise _Refused(str(error)) from error
+        except BrokenPipeError:
+            raise  # of whoever reads the output and has enough: click ends quietly
+        except OSError as error:  # the output goes to a full disk, a path is too long, and the like
+            with contextlib.suppress(OSError):  # nor can it be written as the process ends
+                os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
             raise _Refused(str(error)) from error
         except MemoryError as error:
             raise _Refused(f"there is not enough memory for this: {error}") from error
