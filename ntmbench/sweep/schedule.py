@@ -232,11 +232,11 @@ class Schedule:
         """A lost worker's run goes on from its checkpoint, so often; one that hung does not."""
         entry.attempts += 1
         entry.took = time.monotonic() - entry.began
+        entry.state = "waiting"
+        _look(entry)
+        if entry.state in RESULTS:  # it was lost after it had closed the run
+            return [Ended(news.job.number, entry.state, entry.summary)]
         if entry.attempts < ATTEMPTS and not news.hung:
-            entry.state = "waiting"
-            _look(entry)
-            if entry.state in RESULTS:  # it was lost after it had closed the run
-                return [Ended(news.job.number, entry.state, entry.summary)]
             attempt = f"attempt {entry.attempts + 1} of {ATTEMPTS} follows"
             what = "it is left for the next time" if self.ending else attempt
             return [Note(f"{entry.cell.title}: {news.message}; {what}")]

@@ -65,7 +65,7 @@ def _run(job: Job, interrupt: Interrupt, tell: Tell) -> Ended:
         failure = Failure("unwritable", str(error), hopeless=error.full)
     except UserError as error:
         failure = Failure("refused", str(error))
-    except (Exception, SystemExit) as error:  # whatever somebody's model raises
+    except (Exception, SystemExit, KeyboardInterrupt) as error:  # whatever somebody's model raises
         message = " ".join(f"{type(error).__name__}: {error}".split())
         output = traceback.format_exc()[-TAIL:]
         failure = Failure("exception", _plain(message[:1000]), _plain(output))
