@@ -7,9 +7,9 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
-selection=(-m "not slow")
+selection=(-m "not slow" -n auto --dist loadfile) # a process a core
 case "${1-}" in
-    --all) selection=(); shift ;;
+    --all) selection=(-n auto --dist loadfile); shift ;;
     -h | --help) sed -n '2,6s/^# \{0,1\}//p' "$0"; exit ;;
 esac
 
