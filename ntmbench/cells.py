@@ -19,7 +19,7 @@ from ntmbench.folder import RunFolder
 from ntmbench.interrupt import Interrupt, listening
 from ntmbench.machine import choose_device, settings_kept
 from ntmbench.models import ModelSpec
-from ntmbench.run import check_same, execute, folder_of, sequences_a_second
+from ntmbench.run import check_same, execute, folder_of, other_code, sequences_a_second
 from ntmbench.saved import Run, load_run, stored_config
 from ntmbench.show import points_table, run_summary
 from ntmbench.tasks import STANDARD
@@ -48,6 +48,7 @@ def place(
             `damaged` is not given, cannot be read.
     """
     cells: dict[RunFolder, RunConfig] = {}
+    old: list[tuple[str, RunFolder]] = []
     for config in configs:
         folder = folder_of(out, config)
         if folder.exists and not overwrite:
@@ -61,6 +62,8 @@ def place(
                 kept = {name: getattr(before, name) for name in keep}
                 config = dataclasses.replace(config, **kept)
                 check_same(folder, config)
+                if folder.complete:
+                    old += [(name, folder) for name in other_code(folder, config)]
         if cells.get(folder, config) != config:
             raise UserError(
                 f"two different runs would share the folder {folder.path}: rename a task file, or "
@@ -69,6 +72,12 @@ def place(
         if folder in cells:
             say(f"{title(config)}: asked for twice, done once")
         cells[folder] = config
+    for name in dict(old):
+        count = sum(one == name for one, _ in old)
+        say(
+            f"WARNING: complete runs made with other code of {name} than there is now: {count}; "
+            "they are kept. For new ones use --tag NAME, or `ntmbench run --overwrite`"
+        )
     return cells
 
 

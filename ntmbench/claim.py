@@ -110,7 +110,12 @@ class Claim:
             UserError: another process has taken the run over.
         """
         found = self.lease.owner
-        if found is None or found.token != self.lease.token:
+        if found is None:
+            raise UserError(
+                f"the claim on {self.folder.path} was removed while the run was going on, which "
+                "stops, and can be gone on with"
+            )
+        if found.token != self.lease.token:
             now = owner_of(self.folder)
             raise UserError(
                 f"{self.folder.path} was taken over by {now or 'another process'}, as this process "

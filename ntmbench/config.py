@@ -254,6 +254,12 @@ class RunConfig:
         return build(RunConfig, content, where)
 
     @property
+    def outside(self) -> tuple[str, ...]:
+        """The classes of others that it runs: its model's, its generator's."""
+        classes = (self.model.target, self.task.generator)
+        return tuple(name for name in classes if not name.startswith("ntmbench."))
+
+    @property
     def label(self) -> str:
         """The name of the model's folder: `model` or `model@tag`."""
         return f"{self.model.name}@{self.tag}" if self.tag else self.model.name

@@ -57,7 +57,7 @@ CURVE_COLUMNS = tuple(field.name for field in dataclasses.fields(CurvePoint))
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{path} is corrupted or cannot be read: {error}") from error
     if not isinstance(content, dict) or not isinstance(content.get("schema"), int):
         raise UserError(f"{path} is corrupted: it has no schema version")

@@ -22,9 +22,9 @@ SWEEP = (
 
 @dataclass
 class Interrupt:
-    """Whether the user (SIGINT) or a cluster's scheduler (SIGTERM) has asked to stop.
+    """Whether the user (SIGINT), a scheduler (SIGTERM) or a terminal's end has asked to stop.
 
-    asked: the first step was reached; urgent: the last. A scheduler's signal is urgent at once.
+    asked: the first step was reached; urgent: the last. All but the user's are urgent at once.
     """
 
     steps: Sequence[str] = ONE_RUN
@@ -35,7 +35,7 @@ class Interrupt:
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         if self.urgent:
             raise KeyboardInterrupt
-        self._count = len(self.steps) if number == signal.SIGTERM else self._count + 1
+        self._count = self._count + 1 if number == signal.SIGINT else len(self.steps)
         self.asked, self.urgent = True, self._count == len(self.steps)
         # not through sys.stderr: the signal may have come in the middle of a write to it
         if sys.stderr is not None:  # else descriptor 2 may be any file
@@ -45,12 +45,17 @@ class Interrupt:
 
 @contextlib.contextmanager
 def listening(steps: Sequence[str] = ONE_RUN) -> Iterator[Interrupt]:
-    """Listen for SIGINT and SIGTERM while the block runs (in the main thread only)."""
+    """Listen for SIGINT, SIGTERM and SIGHUP while the block runs (in the main thread only).
+
+    SIGHUP, the end of the terminal, is left alone where it is ignored, as under nohup.
+    """
     interrupt = Interrupt(steps)
     if threading.current_thread() is not threading.main_thread():
         yield interrupt
         return
-    numbers = (signal.SIGINT, signal.SIGTERM)
+    numbers = [signal.SIGINT, signal.SIGTERM]
+    if signal.getsignal(signal.SIGHUP) != signal.SIG_IGN:
+        numbers.append(signal.SIGHUP)
     before = [signal.signal(number, interrupt._on_signal) for number in numbers]
     try:
         yield interrupt

@@ -121,7 +121,8 @@ def parse_grid(text: str) -> Axis:
     """
     key, equals, value = text.partition("=")
     key = key.strip()
-    form = f"--grid needs section.key=[a,b,c], a list in TOML, not '{shortened(text)}'"
+    form = "--grid needs section.key=[a,b,c], a list in TOML (text in quotes)"
+    form = f"{form}, not '{shortened(text)}'"
     if not equals:
         raise UserError(form)
     try:

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import os
 import sys
+from pathlib import Path
 
 from ntmbench.errors import UserError, unknown
+
+
+def code_of(spec: str) -> str:
+    """A digest of the source file in which the class `module:Class` is; "" where there is none."""
+    module = importlib.import_module(spec.partition(":")[0])
+    try:
+        source = Path(module.__file__ or "").read_bytes()
+    except OSError:
+        return ""
+    return hashlib.sha256(source).hexdigest()[:12]
 
 
 def import_class(spec: str, kind: str) -> type:

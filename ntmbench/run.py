@@ -37,6 +37,7 @@ from ntmbench.folder import (
 )
 from ntmbench.interrupt import Interrupt
 from ntmbench.machine import environment, pin_threads
+from ntmbench.plugins import code_of
 from ntmbench.resolve import model_of
 from ntmbench.train import Trainer, Update
 from ntmbench.weights import (
@@ -45,7 +46,17 @@ from ntmbench.weights import (
     save_weights,
 )
 
-MUST_AGREE = ("ntmbench", "python", "torch", "numpy", "kernels", "processor", "gpu", "threads")
+MUST_AGREE = (
+    "code",
+    "ntmbench",
+    "python",
+    "torch",
+    "numpy",
+    "kernels",
+    "processor",
+    "gpu",
+    "threads",
+)
 
 
 @dataclass(frozen=True)
@@ -65,13 +76,22 @@ def _now() -> str:
 
 
 def _environment(config: RunConfig) -> dict[str, Any]:
-    """What the run runs on: see `machine.environment`; and what its kernels are compiled with."""
+    """What the run runs on: see `machine.environment`; its kernels, and the code of others."""
     found = environment(config.device)
+    if config.outside:
+        found["code"] = {name: code_of(name) for name in config.outside}
     if config.engine == "fused":
         from ntmbench.engine.compiled import description
 
         found["kernels"] = description()
     return found
+
+
+def other_code(folder: RunFolder, config: RunConfig) -> list[str]:
+    """The classes of others whose source file is another now than when the run was begun."""
+    before = folder.read_config()["environment"].get("code") or {}
+    now = {name: code_of(name) for name in config.outside if name in before}
+    return [name for name, code in now.items() if code != before[name]]
 
 
 def folder_of(out: Path, config: RunConfig) -> RunFolder:
@@ -262,6 +282,7 @@ def _evaluate(claim: Claim, trainer: Trainer, interrupt: Interrupt) -> Iterator[
         positions += scores.positions
         yield scores
     claim.check()
+    _check_whole(folder, progress.points)
     axes = trainer.generator.axes
     write_rows(folder.lengths_file, (*axes, *LENGTHS_COLUMNS), lengths)
     if positions:
@@ -282,6 +303,19 @@ def _evaluate(claim: Claim, trainer: Trainer, interrupt: Interrupt) -> Iterator[
     write_json(folder.summary_file, summary)
     with write_errors(folder.checkpoint_file):
         folder.checkpoint_file.unlink()
+
+
+def _check_whole(folder: RunFolder, points: int) -> None:
+    """See that what was written is still there before the run is closed.
+
+    Raises:
+        UserError: it is not: something else has changed the folder.
+    """
+    rows = read_csv_text(folder.curve_file, CURVE_COLUMNS, axes=False).splitlines()[1:]
+    if len(rows) != points or not all(map(_numbers, rows)):
+        found = f"it has {len(rows)} whole rows of {points}"
+        raise UserError(f"{folder.curve_file} was changed while the run was going on: {found}")
+    folder.read_config()
 
 
 def sequences_a_second(config: RunConfig) -> float:

@@ -224,6 +224,9 @@ class Trainer:
             made += batch_size
             if progress.diverged is not None:
                 break
+        at_the_end = progress.sequences >= train.sequences
+        if at_the_end and progress.skipped == progress.updates:  # fewer than `diverged_after`
+            progress.diverged = progress.first_skipped
         elapsed = time.perf_counter() - started
         progress.seconds += elapsed
         window.seconds += elapsed

@@ -326,7 +326,7 @@ def test_a_claim_that_was_removed_is_seen_to_be_lost(folder, lease) -> None:
     lease(0.6)
     with claimed(folder) as claim:
         folder.claim_file.unlink()
-        assert "was taken over by another process" in until_lost(claim)
+        assert "was removed while the run was going on" in until_lost(claim)
 
 
 def test_a_claim_is_touched_while_it_is_held(folder, lease) -> None:

@@ -275,7 +275,10 @@ def test_a_grid_is_a_list_in_toml() -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("model.rows", r"section\.key=\[a,b,c\], a list in TOML, not 'model\.rows'"),
+        (
+            "model.rows",
+            r"section\.key=\[a,b,c\], a list in TOML \(text in quotes\), not 'model\.rows'",
+        ),
         ("model.rows=", r"section\.key=\[a,b,c\]"),
         ("model.rows=64", r"section\.key=\[a,b,c\].*'model\.rows=64'"),
         ("model.rows=64,128", r"section\.key=\[a,b,c\]"),

@@ -19,10 +19,13 @@ from ntmbench.tasks import STANDARD, load_task, task_names
 
 
 @main.command()
-@click.option("--tasks", default="all", show_default=True, help="Names or files, with commas.")
 @click.option(
-    "--models", default="lstm,gru,ntm", show_default=True,
-    help="Names, or package.module:Class, with commas.",
+    "--tasks", multiple=True, default=["all"], show_default=True,
+    help="Names or files, with commas or several times.",
+)  # fmt: skip
+@click.option(
+    "--models", multiple=True, default=["lstm,gru,ntm"], show_default=True,
+    help="Names, or package.module:Class, with commas or several times.",
 )  # fmt: skip
 @click.option("--seeds", default="0-9", show_default=True, help="Such as 0-9 or 0-2,7.")
 @click.option("--profile", default=STANDARD, show_default=True, help="smoke, standard or paper.")
@@ -72,8 +75,8 @@ from ntmbench.tasks import STANDARD, load_task, task_names
 @click.option("--dry-run", is_flag=True, help="Print the runs and what they would cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def sweep(
-    tasks: str,
-    models: str,
+    tasks: tuple[str, ...],
+    models: tuple[str, ...],
     seeds: str,
     profile: str,
     sequences: int | None,
@@ -104,16 +107,16 @@ def sweep(
     \b
     ntmbench sweep --tasks copy,recall --models lstm,ntm --seeds 0-9
     ntmbench sweep --dry-run
-    ntmbench sweep --tasks copy --models ntm --grid train.learning_rate=[1e-4,3e-4] \\
-                   --grid model.memory_rows=[64,128]
+    ntmbench sweep --tasks copy --models ntm --grid 'train.learning_rate=[1e-4,3e-4]' \\
+                   --grid 'model.memory_rows=[64,128]'
     ntmbench sweep --shard 2/8          part 2 of 8, for a job array
     ntmbench sweep --ray auto           on the Ray cluster that this machine belongs to
     """
     shard_number, shards = parse_shard(shard) if shard is not None else (1, 1)
     silence = parse_duration(timeout) if timeout is not None else None
-    names = [one for name in parse_names(tasks) for one in _tasks_of(name)]
+    names = [one for name in parse_names(",".join(tasks)) for one in _tasks_of(name)]
     numbers, grid_axes = parse_seeds(seeds), [parse_grid(text) for text in axes]
-    wanted = parse_names(models)
+    wanted = parse_names(",".join(models))
     if address is None and gpus_per_run is not None:
         raise UserError("--gpus-per-run is for --ray; on this machine --jobs says how many runs")
     found = [load_task(name, profile) for name in dict.fromkeys(names)]

@@ -13,6 +13,10 @@ from ntmbench.sweep.news import Ended, News, Note
 from ntmbench.sweep.schedule import RESULTS, Entry, Schedule
 from ntmbench.terminal import FIRST_HEARTBEAT, HEARTBEAT, duration, say
 
+HEADER = ("running", "sequences", "bits", "a second", "left")
+MIN_LABEL = 24
+"""Columns of a terminal that the name of a run gets at least."""
+
 
 class Board:
     """Shows a schedule while the block runs, on standard error."""
@@ -71,37 +75,58 @@ class Board:
         running = [entry for entry in self.schedule.entries if entry.state == "running"]
         shown = "; ".join(f"{entry.cell.title} {_progress(entry)}" for entry in running[:4])
         more = f" and {len(running) - 4} more" if len(running) > 4 else ""
-        return f"{self._count()} {self._standing()}: {shown}{more}"
+        under_way = f": {shown}{more}" if running else ""
+        return f"{self._count()} {self._standing()}{under_way}"
 
     def _standing(self) -> str:
         """Counts, and the time left."""
         count = Counter(entry.state for entry in self.schedule.entries)
         words = {"held": "done by another process", "stopped": "stopped"}
+        if self.schedule.ending:
+            words["waiting"] = "not to be begun"
         named = [
             f"{count[state]} {words.get(state, state)}"
             for state in ("running", "waiting", "held", "diverged", "failed", "stopped")
             if count[state]
         ]
+        if self.schedule.unmeasured:
+            kinds = len(self.schedule.kinds)
+            named.append(f"speeds measured: {kinds - len(self.schedule.unmeasured)} of {kinds}")
         left = self.schedule.seconds_left
-        if not math.isnan(left) and left > 0:
+        if not self.schedule.ending and not math.isnan(left) and left > 0:
             named.append(f"about {duration(left)} left")
         return ", ".join(named)
 
     def _table(self) -> Any:
+        from rich.console import Group
         from rich.table import Table
         from rich.text import Text
 
         title = Text(f"{self._count()} {self._standing()}")
-        table = Table(title=title, box=None, pad_edge=False, title_justify="left")
-        for name in ("running", "sequences", "bits", "a second", "left"):
-            table.add_column(name, justify="left" if name == "running" else "right", no_wrap=True)
         running = [entry for entry in self.schedule.entries if entry.state == "running"]
+        if not running:
+            return title
         room = max(1, self.console.height - 4)
-        for entry in running[:room]:
-            table.add_row(entry.cell.title, *_cells(entry))
+        rows = [(entry.cell.title, *_cells(entry)) for entry in running[:room]]
         if len(running) > room:
-            table.add_row(f"and {len(running) - room} more", *[""] * 4)
-        return table
+            rows.append((f"and {len(running) - room} more", "", "", "", ""))
+        table = Table(box=None, pad_edge=False)
+        widths = [max(len(row[k]) for row in [HEADER, *rows]) for k in range(len(HEADER))]
+        label = max(MIN_LABEL, self.console.width - sum(widths[1:]) - len(widths))
+        table.add_column(HEADER[0], no_wrap=True)
+        for name, width in zip(HEADER[1:], widths[1:], strict=True):  # numbers are never cut
+            table.add_column(name, justify="right", no_wrap=True, min_width=width)
+        for first, *numbers in rows:
+            table.add_row(Text(shortened(first, label)), *numbers)
+        return Group(title, table)
+
+
+def shortened(text: str, width: int) -> str:
+    """`text` within a width, cut in the middle: its end tells the seed."""
+    if len(text) <= width:
+        return text
+    tail = width // 3
+    return f"{text[: width - tail - 1]}…{text[len(text) - tail :]}"
 
 
 def ending(entry: Entry) -> str:

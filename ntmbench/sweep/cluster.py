@@ -110,6 +110,8 @@ class RayCluster:
         here = self._on(self.ray.get_runtime_context().get_node_id())
         self.mailbox = actor.options(scheduling_strategy=here).remote()
         self.do = self.ray.remote(max_retries=0)(do_remotely)
+        # what somebody's class has changed in a process, another model would be computed with
+        self.do_apart = self.ray.remote(max_retries=0, max_calls=1)(do_remotely)
         self._see_room()
         with write_errors(self.token):
             self.token.parent.mkdir(parents=True, exist_ok=True)
@@ -180,7 +182,8 @@ class RayCluster:
             files = read_files(job.path)
         options: dict[str, Any] = {"num_cpus": self.threads, "num_gpus": self.gpus}
         where = str(self.token) if self.shared else None
-        reference = self.do.options(**options).remote(
+        do = self.do_apart if job.config.outside else self.do
+        reference = do.options(**options).remote(
             absolute, self.mailbox, ntmbench.__version__, where, files
         )
         self.tasks[reference] = _Task(job, claim)

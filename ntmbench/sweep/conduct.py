@@ -92,7 +92,7 @@ def conduct(
     if as_json:
         click.echo(json.dumps(json_ready(_as_json(schedule, found)), indent=2, allow_nan=False))
     else:
-        click.echo(_summary(found))
+        click.echo(_summary(found, out))
         if skipped < len(cells):
             say(f"took {duration(time.monotonic() - started)}")
     if schedule.hopeless:
@@ -102,7 +102,7 @@ def conduct(
         say(f"runs left: {len(left):,}; the same command goes on with them:\n  {command}")
     if any(one.state == "failed" for one in found):
         return FAILED
-    return INTERRUPTED if asked and left else 0
+    return (INTERRUPTED if asked else FAILED) if left else 0
 
 
 def _under(cell: Cell, out: Path) -> str:
@@ -118,11 +118,13 @@ def _standing(entry: Entry, out: Path) -> Standing:
     return Standing(**named, state="failed", message=entry.failure.message)
 
 
-def _summary(found: Sequence[Standing]) -> str:
+def _summary(found: Sequence[Standing], out: Path) -> str:
     lines = [counts_table(found)]
     for one in found:
         if one.state == "failed":
             lines.append(f"failed: {one.title}: {one.message}")
+            if (out / one.path / "failed.json").exists():
+                lines.append(f"  more in {out / one.path / 'failed.json'}")
     return "\n".join(lines)
 
 

@@ -37,7 +37,11 @@ THREAD_VARIABLES = (
 
 @dataclass
 class _Worker:
-    """A process, and what it does. heard: when it last said something, or was given its job."""
+    """A process, and what it does.
+
+    outside: the classes of others that it has run. heard: when it last said something, or was given
+    its job.
+    """
 
     process: subprocess.Popen[bytes]
     pipe: Connection
@@ -45,6 +49,7 @@ class _Worker:
     place: int
     ready: bool = False
     job: Job | None = None
+    outside: tuple[str, ...] = ()
     heard: float = field(default_factory=time.monotonic)
 
     def tail(self) -> str:
@@ -117,13 +122,29 @@ class LocalPool:
         return sum(worker.ready and worker.job is None for worker in self.workers)
 
     def submit(self, job: Job) -> None:
-        """Have a free worker do a job."""
-        worker = next(worker for worker in self.workers if worker.ready and worker.job is None)
-        worker.job, worker.heard = job, time.monotonic()
+        """Have a free worker do a job; a new one, where only such are free as must not.
+
+        What somebody's class has changed in a process, another model would be computed with.
+        """
+        free = [worker for worker in self.workers if worker.ready and worker.job is None]
+        outside = job.config.outside
+        fit = [worker for worker in free if worker.outside in ((), outside)]
+        fit.sort(key=lambda worker: worker.outside != outside)
+        worker = fit[0] if fit else self._renewed(free[0])
+        worker.job, worker.outside, worker.heard = job, outside, time.monotonic()
         with contextlib.suppress(OSError):
             worker.output.truncate(0)
         with contextlib.suppress(OSError):  # it has just died: the end of its pipe will tell
             worker.pipe.send(job)
+
+    def _renewed(self, worker: _Worker) -> _Worker:
+        """A new worker in the place of a free one; it takes its job as soon as it is ready."""
+        _kill(worker.process)
+        worker.pipe.close()
+        worker.output.close()
+        self.workers.remove(worker)
+        self.workers.append(self._start(worker.place))
+        return self.workers[-1]
 
     def poll(self, seconds: float) -> list[News]:
         """What the workers have told, after waiting for at most so long.
@@ -144,7 +165,7 @@ class LocalPool:
             if dead:
                 news += self._bury(worker, self._why_dead(worker))
         for worker in list(self.workers):
-            limit = self._limit(worker.job)
+            limit = self._limit(worker.job) if worker.ready else math.inf
             if time.monotonic() - worker.heard > limit:
                 news += self._end_hanging(worker, limit)
         self._fill()
@@ -162,7 +183,7 @@ class LocalPool:
         if job is None:
             return math.inf
         if job.kind == "measure":
-            return MEASURING
+            return min(MEASURING, self.timeout or MEASURING)
         return math.inf if self.timeout is None else self.timeout + job.patience
 
     def _hear(self, worker: _Worker, news: News) -> list[News]:

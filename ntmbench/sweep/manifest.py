@@ -104,7 +104,8 @@ def read_manifests(out: Path) -> list[Sweep]:
 
 
 def _read(path: Path) -> Sweep | None:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+    damage = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
+    with contextlib.suppress(*damage):
         content = json.loads(path.read_text(encoding="utf-8"))
         recent = time.time() - path.stat().st_mtime < SILENT
         return Sweep(

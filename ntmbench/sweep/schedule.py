@@ -169,7 +169,8 @@ class Schedule:
 
     def _job(self, number: int, kind: Literal["measure", "run"], patience: float = 0.0) -> Job:
         cell = self.entries[number].cell
-        return Job(number, kind, cell.folder.path, cell.config, patience, self.track)
+        # absolute: a model may leave the folder that the worker is in
+        return Job(number, kind, cell.folder.path.absolute(), cell.config, patience, self.track)
 
     def _next(self) -> int | None:
         """The longest of the runs that wait; then one that another process has held for a while."""

@@ -6,7 +6,9 @@ import gc
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
+from ntmbench.cells import title
 from ntmbench.claim import Held
 from ntmbench.engine import get_ready
 from ntmbench.errors import UserError
@@ -32,16 +34,17 @@ def do(job: Job, interrupt: Interrupt, tell: Tell) -> None:
     """Do a job and tell how it ended."""
     get_ready(job.config.engine, lambda text: tell(Note(text)))
     with settings_kept():
-        ended = _measure(job) if job.kind == "measure" else _run(job, interrupt, tell)
+        ended = _measure(job, tell) if job.kind == "measure" else _run(job, interrupt, tell)
     tell(ended)
     gc.collect()
     free_memory(job.config.device)
 
 
-def _measure(job: Job) -> Measured:
+def _measure(job: Job, tell: Tell) -> Measured:
     try:
         return Measured(job.number, sequences_a_second(job.config))
-    except (Exception, SystemExit):  # the run itself will say what is wrong, in its own folder
+    except BaseException as error:  # the run itself will fail with it, and say so in its folder
+        tell(Note(f"{title(job.config)}: its speed cannot be measured: {_described(error)}"))
         return Measured(job.number, None)
 
 
@@ -65,11 +68,21 @@ def _run(job: Job, interrupt: Interrupt, tell: Tell) -> Ended:
         failure = Failure("unwritable", str(error), hopeless=error.full)
     except UserError as error:
         failure = Failure("refused", str(error))
-    except (Exception, SystemExit, KeyboardInterrupt) as error:  # whatever somebody's model raises
-        message = " ".join(f"{type(error).__name__}: {error}".split())
-        output = traceback.format_exc()[-TAIL:]
-        failure = Failure("exception", _plain(message[:1000]), _plain(output))
+    except BaseException as error:  # whatever somebody's model raises
+        failure = Failure("exception", _described(error), _plain(traceback.format_exc()[-TAIL:]))
     return Ended(number, "failed", failure=failure)
+
+
+def _described(error: BaseException) -> str:
+    """The kind of an error, what it says, and where it was raised."""
+    try:
+        said = " ".join(str(error).split())
+    except Exception:  # somebody's own kind of error
+        said = "it cannot be shown"
+    frames = traceback.extract_tb(error.__traceback__)
+    where = f" ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else ""
+    kind = type(error).__name__
+    return _plain(f"{kind}: {said[:1000]}{where}" if said else f"{kind}{where}")
 
 
 def _plain(text: str) -> str:
@@ -78,8 +91,7 @@ def _plain(text: str) -> str:
 
 
 def _warner(job: Job, tell: Tell) -> Callable[[str], None]:
-    where = f"{job.config.task.name} / {job.config.label} / seed {job.config.seed}"
-    return lambda text: tell(Note(f"{where}: {text}"))
+    return lambda text: tell(Note(f"{title(job.config)}: {text}"))
 
 
 def _moments(job: Job, events: Iterator[Event], warn: Callable[[str], None]) -> Iterator[Moment]:
