@@ -463,7 +463,7 @@ def test_a_run_that_raises_has_failed_at_once(failed) -> None:
     assert "Traceback" not in done.stderr + done.stdout
     assert [one.calls["training"] for one in attempts(folder)[1]] == [7]
     found = failure_of(folder / RUNS / "seed4")
-    assert found["kind"] == "exception" and found["message"] == "SystemExit: 3"
+    assert found["kind"] == "exception" and "SystemExit: 3" in found["message"]
 
 
 def test_a_run_that_hangs_is_given_up(failed) -> None:
@@ -553,8 +553,8 @@ from torch import nn
 
 class Leaky(Faulty):
     def __init__(self, input_size, output_size, *, hidden_size=8):
-        super().__init__(input_size, output_size, hidden_size=hidden_size)
         nn.Linear.reset_parameters = lambda self: nn.init.ones_(self.weight)
+        super().__init__(input_size, output_size, hidden_size=hidden_size)
 """
 
 
