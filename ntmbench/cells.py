@@ -23,7 +23,7 @@ from ntmbench.run import check_same, execute, folder_of, other_code, sequences_a
 from ntmbench.saved import Run, load_run, stored_config
 from ntmbench.show import points_table, run_summary
 from ntmbench.tasks import STANDARD
-from ntmbench.terminal import Progress, duration, say
+from ntmbench.terminal import Progress, duration, figure, say
 from ntmbench.track import tracked
 
 INTERRUPTED = 130
@@ -175,7 +175,7 @@ def _say_estimate(cells: dict[RunFolder, RunConfig], overwrite: bool) -> None:
             seconds = seen[kind] = config.train.sequences / speed
             say(
                 f"{config.task.name} / {config.label}: {_engine(config)}; "
-                f"{config.train.sequences:,} sequences at about {speed:,.3g} a second: "
+                f"{config.train.sequences:,} sequences at about {figure(speed)} a second: "
                 f"{duration(seconds)} of training a seed"
             )
         total += seen[kind]

@@ -27,6 +27,11 @@ def say(text: str) -> None:
         click.echo(text, err=True)
 
 
+def figure(value: float) -> str:
+    """A number in three significant digits or more, never with an exponent: `0.0312`, `1,470`."""
+    return f"{value:,.0f}" if abs(value) >= 100 else f"{value:.3g}"
+
+
 def duration(seconds: float) -> str:
     """`0.8 s`, `45 s`, `12 min`, `3 h 20 min`, `2 days 4 h`: as exact as an estimate deserves."""
     if not math.isfinite(seconds):

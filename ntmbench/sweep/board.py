@@ -11,7 +11,7 @@ from typing import Any
 
 from ntmbench.sweep.news import Ended, News, Note
 from ntmbench.sweep.schedule import RESULTS, Entry, Schedule
-from ntmbench.terminal import FIRST_HEARTBEAT, HEARTBEAT, duration, say
+from ntmbench.terminal import FIRST_HEARTBEAT, HEARTBEAT, duration, figure, say
 
 HEADER = ("running", "sequences", "bits", "a second", "left")
 MIN_LABEL = 24
@@ -153,7 +153,7 @@ def _cells(entry: Entry) -> list[str]:
         return [f"begins, of {budget:,}", "", "", ""]
     left = entry.seconds_left
     shown = [f"{moment.sequences:,} of {budget:,}"]
-    shown += ["" if math.isnan(v) else f"{v:,.3g}" for v in (moment.bits, moment.speed)]
+    shown += ["" if math.isnan(v) else figure(v) for v in (moment.bits, moment.speed)]
     if moment.phase == "testing":
         return [*shown, "testing"]
     return [*shown, "" if math.isnan(left) else duration(left)]

@@ -16,7 +16,7 @@ from ntmbench.interrupt import listening
 from ntmbench.sweep.grid import Cell
 from ntmbench.sweep.news import Note
 from ntmbench.sweep.schedule import Entry, Executor, Schedule
-from ntmbench.terminal import duration, say, table
+from ntmbench.terminal import duration, figure, say, table
 
 MEASURING = ("measuring is ended; once more to leave at once",)
 
@@ -82,7 +82,7 @@ def _plan(schedule: Schedule, where: str) -> str:
                 f"{complete:,}",
                 config.engine,
                 f"{config.train.sequences:,}",
-                "?" if math.isnan(speed) else f"{speed:,.3g}",
+                "?" if math.isnan(speed) else figure(speed),
                 "?" if math.isnan(left) else duration(left),
             ]
         )
