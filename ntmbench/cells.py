@@ -14,7 +14,7 @@ from ntmbench.claim import WATCH, Held
 from ntmbench.config import RunConfig
 from ntmbench.engine import get_ready, why_not_fused
 from ntmbench.errors import UserError
-from ntmbench.files import json_ready
+from ntmbench.files import json_text
 from ntmbench.folder import RunFolder
 from ntmbench.interrupt import Interrupt, listening
 from ntmbench.machine import choose_device, settings_kept
@@ -106,7 +106,7 @@ def run_cells(
                     _print_run(result)
     finally:
         if as_json:
-            click.echo(json.dumps(json_ready(shown), indent=2, allow_nan=False))
+            click.echo(json_text(shown))
 
 
 def title(config: RunConfig) -> str:

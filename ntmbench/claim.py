@@ -147,12 +147,20 @@ def owner_of(folder: RunFolder) -> Owner | None:
     if found is None:
         return None
     if found.hostname == this_host():
-        alive = not owner_is_stale(found.pid, found.hostname, found.start)
+        alive = lives(found.hostname, found.pid, found.start)
     else:  # all that can be told of another machine: whether it has touched its claim lately
         alive = False
         with contextlib.suppress(OSError):
             alive = time.time() - folder.claim_file.stat().st_mtime < WATCH
     return Owner(found.hostname, found.pid, alive)
+
+
+def lives(host: str, pid: int, start: int | None = None) -> bool:
+    """Whether a process is there, as far as this machine can tell; another's is taken to be.
+
+    start: when it began, as claims tell it: its number may be another process's by now.
+    """
+    return not owner_is_stale(pid, host, start)
 
 
 def this_host() -> str:

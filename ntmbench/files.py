@@ -6,6 +6,7 @@ Nothing here imports torch or pandas.
 from __future__ import annotations
 
 import contextlib
+import datetime
 import errno
 import json
 import math
@@ -46,6 +47,16 @@ def write_errors(path: Path) -> Iterator[None]:
         raise Unwritable(path, error) from error
 
 
+def json_text(content: Any) -> str:
+    """`content` as JSON over several lines; numbers that are not finite become null."""
+    return json.dumps(json_ready(content), indent=2, allow_nan=False)
+
+
+def timestamp() -> str:
+    """The present time as ISO 8601 writes it, in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
 @contextlib.contextmanager
 def atomic_path(path: Path) -> Iterator[Path]:
     """A temporary path that replaces `path` when the block ends well, and vanishes when not.
@@ -72,8 +83,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
     """Write `content` as JSON, in one step; numbers that are not finite become null."""
-    text = json.dumps(json_ready(content), indent=2, allow_nan=False)
-    write_bytes(path, f"{text}\n".encode())
+    write_bytes(path, f"{json_text(content)}\n".encode())
 
 
 def csv_line(values: Iterable[Any]) -> str:

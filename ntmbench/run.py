@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import datetime
 import math
 import os
 import shutil
@@ -22,6 +21,7 @@ from ntmbench.files import (
     append_line,
     csv_line,
     read_csv_text,
+    timestamp,
     write_bytes,
     write_errors,
     write_json,
@@ -71,10 +71,6 @@ Event = Update | CurvePoint | PointScores | Resumed
 """What `execute` yields: something to show."""
 
 
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
 def _environment(config: RunConfig) -> dict[str, Any]:
     """What the run runs on: see `machine.environment`; its kernels, and the code of others."""
     found = environment(config.device)
@@ -89,6 +85,8 @@ def _environment(config: RunConfig) -> dict[str, Any]:
 
 def other_code(folder: RunFolder, config: RunConfig) -> list[str]:
     """The classes of others whose source file is another now than when the run was begun."""
+    if not config.outside:
+        return []
     before = folder.read_config()["environment"].get("code") or {}
     now = {name: code_of(name) for name in config.outside if name in before}
     return [name for name, code in now.items() if code != before[name]]
@@ -153,7 +151,7 @@ def _begin(folder: RunFolder, config: RunConfig) -> None:
             os.replace(path, aside)
     try:
         write_rows(folder.curve_file, CURVE_COLUMNS, [])
-        content = {"schema": SCHEMA, "created": _now()}
+        content = {"schema": SCHEMA, "created": timestamp()}
         content |= {"environment": _environment(config), "config": config.to_dict()}
         write_json(folder.config_file, content)
     except BaseException:
@@ -291,7 +289,7 @@ def _evaluate(claim: Claim, trainer: Trainer, interrupt: Interrupt) -> Iterator[
     results = ("best", "last", "solved", "diverged")
     summary = {
         "schema": SCHEMA,
-        "finished": _now(),
+        "finished": timestamp(),
         "status": "diverged" if progress.diverged else "complete",
         "parameters": sum(weight.numel() for weight in trainer.model.parameters()),
         **{name: getattr(progress, name) for name in (*counts, *results)},
@@ -335,4 +333,4 @@ def record_failure(folder: RunFolder, content: dict[str, Any]) -> None:
     """
     with claimed(folder):
         if not folder.complete:
-            write_json(folder.failure_file, {"schema": SCHEMA, "when": _now()} | content)
+            write_json(folder.failure_file, {"schema": SCHEMA, "when": timestamp()} | content)

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from ntmbench.cli.group import main
-from ntmbench.cli.names import complete_one_task
-from ntmbench.files import json_ready
+from ntmbench.cli.shared import complete_one_task
+from ntmbench.files import json_text
 from ntmbench.tasks import load_task
 from ntmbench.terminal import say
 
@@ -41,6 +39,6 @@ def bench(task: str, threads: int, as_json: bool) -> None:
 
     results = Bench(task=found, threads=threads, tell=say).measure()
     if as_json:
-        click.echo(json.dumps(json_ready(results), indent=2, allow_nan=False))
+        click.echo(json_text(results))
         return
     click.echo(as_text(results))

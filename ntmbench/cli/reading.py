@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from ntmbench.cli.group import main
-from ntmbench.files import json_ready
+from ntmbench.files import json_text
 from ntmbench.models import ALIASES, known_models
 from ntmbench.options import parse_point
 from ntmbench.tasks import declared_task, task_names
@@ -83,7 +83,7 @@ def eval_(
     get_ready(result.config.engine, say)
     rows = result.score(parsed, weights=weights, sequences=sequences, memory_rows=memory_rows)
     if as_json:
-        click.echo(json.dumps(json_ready(rows), indent=2, allow_nan=False))
+        click.echo(json_text(rows))
         return
     count = f"{rows[0]['sequences']:,} sequences a point"
     click.echo(f"{heading(result.config)}, {weights} weights, {count}")
@@ -119,7 +119,7 @@ def compare(run_a: Path, run_b: Path, weights: str, as_json: bool) -> None:
     changed, rows = configuration_difference(a, b), compare_runs(a, b, weights)
     if as_json:
         content = {"configuration": [{"key": k, "a": x, "b": y} for k, x, y in changed]}
-        click.echo(json.dumps(json_ready(content | {"points": rows}), indent=2, allow_nan=False))
+        click.echo(json_text(content | {"points": rows}))
         return
     click.echo(f"A: {run_a}: {heading(a.config)}\nB: {run_b}: {heading(b.config)}\nconfiguration:")
     for key, left, right in changed:

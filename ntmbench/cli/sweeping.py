@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import sys
@@ -11,11 +10,20 @@ from pathlib import Path
 import click
 
 from ntmbench.cli.group import main
-from ntmbench.engine import ENGINES
+from ntmbench.cli.shared import (
+    device_option,
+    engine_option,
+    kept,
+    profile_option,
+    sequences_option,
+    tag_of,
+    tasks_of,
+    track_option,
+)
 from ntmbench.errors import UserError
-from ntmbench.files import json_ready
+from ntmbench.files import json_text
 from ntmbench.options import parse_duration, parse_grid, parse_names, parse_seeds, parse_shard
-from ntmbench.tasks import STANDARD, load_task, task_names
+from ntmbench.tasks import load_task
 
 
 @main.command()
@@ -28,8 +36,8 @@ from ntmbench.tasks import STANDARD, load_task, task_names
     help="Names, or package.module:Class, with commas or several times.",
 )  # fmt: skip
 @click.option("--seeds", default="0-9", show_default=True, help="Such as 0-9 or 0-2,7.")
-@click.option("--profile", default=STANDARD, show_default=True, help="smoke, standard or paper.")
-@click.option("--sequences", type=click.IntRange(min=1), help="The budget, if not the task's.")
+@profile_option
+@sequences_option
 @click.option(
     "--set", "overrides", multiple=True, metavar="SECTION.KEY=VALUE",
     help="Change a setting in all runs, as in `ntmbench run`.",
@@ -50,14 +58,8 @@ from ntmbench.tasks import STANDARD, load_task, task_names
 @click.option(
     "--threads", type=click.IntRange(min=1), help="Threads of each run on a CPU.  [default: 1]"
 )
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-    help="Where to compute.",
-)  # fmt: skip
-@click.option(
-    "--engine", type=click.Choice(ENGINES), default="auto", show_default=True,
-    help="fused: compiled kernels, for built-in models on the CPU; eager: torch, for any model.",
-)  # fmt: skip
+@device_option
+@engine_option
 @click.option(
     "--timeout", metavar="DURATION",
     help="Give up a run that makes no progress for so long, such as 90s, 15m.  [default: never]",
@@ -68,10 +70,7 @@ from ntmbench.tasks import STANDARD, load_task, task_names
     "--gpus-per-run", type=click.FloatRange(min=0, min_open=True),
     help="With --ray: the GPU, or the part of one, of each run.  [default: 1 on cuda]",
 )  # fmt: skip
-@click.option(
-    "--track", multiple=True, metavar="NAME",
-    help="Send records to tensorboard, wandb (offline unless told) or mlflow; several times.",
-)  # fmt: skip
+@track_option
 @click.option("--dry-run", is_flag=True, help="Print the runs and what they would cost.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def sweep(
@@ -114,14 +113,12 @@ def sweep(
     """
     shard_number, shards = parse_shard(shard) if shard is not None else (1, 1)
     silence = parse_duration(timeout) if timeout is not None else None
-    names = [one for name in parse_names(",".join(tasks)) for one in _tasks_of(name)]
+    names = tasks_of(parse_names(",".join(tasks)))
     numbers, grid_axes = parse_seeds(seeds), [parse_grid(text) for text in axes]
     wanted = parse_names(",".join(models))
     if address is None and gpus_per_run is not None:
         raise UserError("--gpus-per-run is for --ray; on this machine --jobs says how many runs")
     found = [load_task(name, profile) for name in dict.fromkeys(names)]
-    if tag is None:
-        tag = "" if profile == STANDARD else profile
 
     from ntmbench.machine import choose_device
     from ntmbench.sweep import conduct, plan
@@ -137,10 +134,10 @@ def sweep(
     chosen = "cuda" if address is not None and device == "cuda" else choose_device(device)
     grid = Grid(
         tasks=found, models=wanted, seeds=numbers, axes=grid_axes, overrides=overrides,
-        sequences=sequences, tag=tag, device=chosen, engine=engine, threads=threads or 1,
+        sequences=sequences, tag=tag_of(tag, profile), device=chosen, engine=engine,
+        threads=threads or 1,
     )  # fmt: skip
-    given = {"device": device != "auto", "engine": engine != "auto", "threads": threads is not None}
-    cells = grid.cells(out, [name for name, asked in given.items() if not asked])
+    cells = grid.cells(out, kept(device, engine, threads))
     cells = shard_of(cells, shard_number, shards)
     if not cells:
         raise UserError(f"shard {shard} is empty: there are fewer runs than shards")
@@ -154,10 +151,6 @@ def sweep(
         cells, executor, out=out, command=command, track=trackers, as_json=as_json
     )
     raise SystemExit(code)
-
-
-def _tasks_of(name: str) -> list[str]:
-    return list(task_names()) if name == "all" else [name]
 
 
 @main.command()
@@ -181,6 +174,6 @@ def status(folder: Path, as_json: bool) -> None:
 
     found, sweeps = standings(folder)
     if as_json:
-        click.echo(json.dumps(json_ready(as_table(found, sweeps)), indent=2, allow_nan=False))
+        click.echo(json_text(as_table(found, sweeps)))
         return
     click.echo(as_text(found, sweeps))

@@ -7,12 +7,22 @@ from pathlib import Path
 import click
 
 from ntmbench.cli.group import main
-from ntmbench.cli.names import complete_model, complete_task
-from ntmbench.engine import ENGINES
+from ntmbench.cli.shared import (
+    complete_model,
+    complete_task,
+    device_option,
+    engine_option,
+    kept,
+    profile_option,
+    sequences_option,
+    tag_of,
+    tasks_of,
+    track_option,
+)
 from ntmbench.errors import UserError
 from ntmbench.folder import RunFolder
 from ntmbench.options import parse_seeds
-from ntmbench.tasks import STANDARD, load_task, task_names
+from ntmbench.tasks import load_task
 
 
 @main.command()
@@ -23,16 +33,10 @@ from ntmbench.tasks import STANDARD, load_task, task_names
 )  # fmt: skip
 @click.option("--seed", type=click.IntRange(min=0), help="The seed.  [default: 0]")
 @click.option("--seeds", help="Several seeds, such as 0-9 or 0-2,7.")
-@click.option("--profile", default="standard", show_default=True, help="smoke, standard or paper.")
-@click.option("--sequences", type=click.IntRange(min=1), help="The budget, if not the task's.")
-@click.option(
-    "--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-    help="Where to compute.",
-)  # fmt: skip
-@click.option(
-    "--engine", type=click.Choice(ENGINES), default="auto", show_default=True,
-    help="fused: compiled kernels, for built-in models on the CPU; eager: torch, for any model.",
-)  # fmt: skip
+@profile_option
+@sequences_option
+@device_option
+@engine_option
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
@@ -50,10 +54,7 @@ from ntmbench.tasks import STANDARD, load_task, task_names
     help="Change a setting of params, train, evaluate, solved or model; VALUE is TOML.",
 )  # fmt: skip
 @click.option("--overwrite", is_flag=True, help="Replace runs that are there.")
-@click.option(
-    "--track", multiple=True, metavar="NAME",
-    help="Send records to tensorboard, wandb (offline unless told) or mlflow; several times.",
-)  # fmt: skip
+@track_option
 @click.option("--json", "as_json", is_flag=True, help="Print the results as JSON.")
 def run(
     tasks: tuple[str, ...],
@@ -87,11 +88,7 @@ def run(
     if seed is not None and seeds is not None:
         raise UserError("give --seed or --seeds, not both")
     numbers = parse_seeds(seeds) if seeds is not None else [seed or 0]
-    names = [name for task in tasks for name in (task_names() if task == "all" else [task])]
-    found = [load_task(name, profile) for name in names]
-
-    if tag is None:
-        tag = "" if profile == STANDARD else profile
+    found = [load_task(name, profile) for name in tasks_of(tasks)]
 
     from ntmbench.cells import place, run_cells
     from ntmbench.machine import choose_device
@@ -102,15 +99,15 @@ def run(
     chosen = choose_device(device)
     configs = [
         resolve(
-            task, model, seed=number, device=chosen, engine=engine, threads=threads or 1, tag=tag,
+            task, model, seed=number, device=chosen, engine=engine, threads=threads or 1,
+            tag=tag_of(tag, profile),
             sequences=sequences, overrides=overrides,
         )
         for task in found
         for model in models
         for number in numbers
     ]  # fmt: skip
-    given = {"device": device != "auto", "engine": engine != "auto", "threads": threads is not None}
-    keep = [name for name, asked in given.items() if not asked]
+    keep = kept(device, engine, threads)
     cells = place(configs, out, overwrite=overwrite, keep=keep)
     run_cells(cells, overwrite=overwrite, as_json=as_json, track=trackers)
 

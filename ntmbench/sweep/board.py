@@ -81,7 +81,7 @@ class Board:
     def _standing(self) -> str:
         """Counts, and the time left."""
         count = Counter(entry.state for entry in self.schedule.entries)
-        words = {"held": "done by another process", "stopped": "stopped"}
+        words = {"held": "done by another process"}
         if self.schedule.ending:
             words["waiting"] = "not to be begun"
         named = [

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import dataclasses
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from ntmbench.cells import INTERRUPTED
-from ntmbench.files import json_ready
+from ntmbench.files import json_text
 from ntmbench.interrupt import SWEEP, listening
 from ntmbench.machine import gpus, usable_cores
 from ntmbench.sweep.board import Board
@@ -90,7 +90,7 @@ def conduct(
             asked = interrupt.asked
     found = [_standing(entry, out) for entry in schedule.entries]
     if as_json:
-        click.echo(json.dumps(json_ready(_as_json(schedule, found)), indent=2, allow_nan=False))
+        click.echo(json_text(_as_json(schedule, found)))
     else:
         click.echo(_summary(found, out))
         if skipped < len(cells):
@@ -114,8 +114,7 @@ def _standing(entry: Entry, out: Path) -> Standing:
     found = run_standing(entry.cell.folder, _under(entry.cell, out))
     if entry.failure is None or found.state in RESULTS:
         return found
-    named = {name: getattr(found, name) for name in ("path", "task", "model", "seed")}
-    return Standing(**named, state="failed", message=entry.failure.message)
+    return dataclasses.replace(found, state="failed", message=entry.failure.message)
 
 
 def _summary(found: Sequence[Standing], out: Path) -> str:

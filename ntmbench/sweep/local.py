@@ -139,12 +139,17 @@ class LocalPool:
 
     def _renewed(self, worker: _Worker) -> _Worker:
         """A new worker in the place of a free one; it takes its job as soon as it is ready."""
-        _kill(worker.process)
-        worker.pipe.close()
-        worker.output.close()
-        self.workers.remove(worker)
+        self._remove(worker)
         self.workers.append(self._start(worker.place))
         return self.workers[-1]
+
+    def _remove(self, worker: _Worker) -> str:
+        """Take a worker away, and whatever it has started; the end of what it has printed."""
+        _kill(worker.process)
+        worker.pipe.close()
+        self.workers.remove(worker)
+        with worker.output:
+            return worker.tail()
 
     def poll(self, seconds: float) -> list[News]:
         """What the workers have told, after waiting for at most so long.
@@ -242,11 +247,7 @@ class LocalPool:
 
     def _bury(self, worker: _Worker, why: str, *, hung: bool = False) -> list[News]:
         """Take a dead worker away, and tell what it leaves."""
-        _kill(worker.process)
-        worker.pipe.close()
-        self.workers.remove(worker)
-        tail = worker.tail()
-        worker.output.close()
+        tail = self._remove(worker)
         if worker.job is not None:
             return [Died(worker.job, why, tail, hung)]
         if self.stopping:

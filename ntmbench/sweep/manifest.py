@@ -7,11 +7,9 @@ sweep takes away what dead ones of the same cells have left.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import hashlib
 import json
 import os
-import platform
 import re
 import time
 from collections.abc import Sequence
@@ -19,7 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ntmbench.files import write_errors, write_json
+from ntmbench.claim import lives, this_host
+from ntmbench.files import timestamp, write_errors, write_json
 
 FOLDER = ".sweeps"
 BEAT = 15.0
@@ -59,7 +58,7 @@ class Manifest:
     def __exit__(self, *_: object) -> None:
         """Note that the sweep has ended, however it did."""
         with contextlib.suppress(Exception):  # its runs say all that matters
-            write_json(self.path, self.content | {"ended": _now()})
+            write_json(self.path, self.content | {"ended": timestamp()})
 
 
 def make_manifest(out: Path, runs: Sequence[tuple[str, int]], command: str) -> Manifest:
@@ -70,13 +69,13 @@ def make_manifest(out: Path, runs: Sequence[tuple[str, int]], command: str) -> M
         "schema": SCHEMA,
         "command": command,
         "folder": os.getcwd(),
-        "host": platform.node(),
+        "host": this_host(),
         "pid": os.getpid(),
-        "started": _now(),
+        "started": timestamp(),
         "ended": None,
         "runs": [{"path": path, "sequences": sequences} for path, sequences in runs],
     }
-    host = re.sub(r"[^\w.]", "_", platform.node())
+    host = re.sub(r"[^\w.]", "_", this_host())
     return Manifest(out / FOLDER / f"{name}-{host}-{os.getpid()}.json", content)
 
 
@@ -107,30 +106,18 @@ def _read(path: Path) -> Sweep | None:
     damage = (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError)
     with contextlib.suppress(*damage):
         content = json.loads(path.read_text(encoding="utf-8"))
+        host, pid = str(content["host"]), int(content["pid"])
         recent = time.time() - path.stat().st_mtime < SILENT
         return Sweep(
             command=str(content["command"]),
             folder=str(content["folder"]),
-            host=str(content["host"]),
-            pid=int(content["pid"]),
+            host=host,
+            pid=pid,
             started=str(content["started"]),
-            alive=recent and content["ended"] is None and _may_live(content),
+            alive=recent and content["ended"] is None and lives(host, pid),
             runs={_path(run["path"]): int(run["sequences"]) for run in content["runs"]},
         )
     return None
-
-
-def _may_live(content: dict[str, Any]) -> bool:
-    """Whether the process is there, as far as this machine can tell."""
-    if content["host"] != platform.node():
-        return True
-    try:
-        os.kill(int(content["pid"]), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # it is there, and another user's
-    return True
 
 
 def _path(text: str) -> str:
@@ -138,7 +125,3 @@ def _path(text: str) -> str:
     if len(text.split("/")) != 3:
         raise ValueError(f"{text} is not task/model/seed")
     return text
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -11,7 +10,7 @@ from typing import Any
 import click
 
 from ntmbench.cells import INTERRUPTED
-from ntmbench.files import json_ready
+from ntmbench.files import json_text
 from ntmbench.interrupt import listening
 from ntmbench.sweep.grid import Cell
 from ntmbench.sweep.news import Note
@@ -41,7 +40,7 @@ def dry_run(
     if as_json:
         rows = [_cell_json(entry) for entry in schedule.entries]
         total = {"seconds": schedule.seconds_left, "slots": schedule.slots}
-        click.echo(json.dumps(json_ready({"cells": rows} | total), indent=2, allow_nan=False))
+        click.echo(json_text({"cells": rows} | total))
     else:
         click.echo(_plan(schedule, str(executor)))
     return 0

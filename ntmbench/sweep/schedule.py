@@ -107,15 +107,14 @@ class Schedule:
 
     def measure(self, executor: Executor, interrupt: Interrupt) -> Iterator[list[News]]:
         """Only measure how fast each kind of run would be, as `run` does first."""
-        measuring: set[int] = set()
+        measuring = 0
         self.slots = executor.slots
         while (self.unmeasured or measuring) and not interrupt.asked:
             while executor.free and self.unmeasured:
-                measuring.add(self.unmeasured[0])
+                measuring += 1
                 self._begin_measuring(executor)
             news = executor.poll(POLL)
-            for one in news:
-                measuring -= {number for number in [_number(one)] if number is not None}
+            measuring -= sum(isinstance(one, Measured | Died) for one in news)
             yield [shown for one in news for shown in self._take(one)]
 
     def run(self, executor: Executor, interrupt: Interrupt) -> Iterator[list[News]]:
@@ -272,12 +271,6 @@ def _look(entry: Entry) -> None:
         entry.state = entry.summary["status"]
     except UserError as error:  # a damaged file is one run's misfortune
         entry.state, entry.failure = "failed", Failure("refused", str(error))
-
-
-def _number(news: News) -> int | None:
-    if isinstance(news, Measured):
-        return news.number
-    return news.job.number if isinstance(news, Died) else None
 
 
 def _kinds(entries: list[Entry]) -> dict[str, list[int]]:

@@ -26,11 +26,8 @@ GRACE = 20.0
 
 def main() -> None:
     """Serve jobs until the pipe ends."""
-    for number in (
-        signal.SIGINT,
-        signal.SIGTERM,
-    ):  # the parent decides, and tells
-        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides, and tells
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
     faulthandler.enable()
     faulthandler.register(signal.SIGUSR1, all_threads=True)  # asked of one that hangs
     parent = Connection(int(sys.argv[1]))
