@@ -101,7 +101,8 @@ class TrainConfig:
     clip: hold the gradient's "norm" under clip_at, or each component's "value" (the paper), or
     "none". curve_every: a row of the learning curve, with a validation. stop_when_solved: end the
     run when the task's [solved] holds. diverged_after: so many skipped updates in a row end the run
-    as diverged.
+    as diverged. snapshots: how often the weights of a model that can be traced are kept, in every
+    doubling of the sequences; 0 keeps none.
     """
 
     sequences: int
@@ -120,6 +121,7 @@ class TrainConfig:
     checkpoint_every: int = 1000
     stop_when_solved: bool = False
     diverged_after: int = 100
+    snapshots: int = 2
 
     def __post_init__(self) -> None:
         for name in (
@@ -139,6 +141,7 @@ class TrainConfig:
         for name in ("decay", "momentum"):
             value = getattr(self, name)
             _require("train", name, value, "at least 0 and under 1", 0 <= value < 1)
+        _require("train", "snapshots", self.snapshots, "0 to 16", 0 <= self.snapshots <= 16)
         for axis, bounds in self.vary.items():
             ordered = len(bounds) == 2 and 1 <= bounds[0] <= bounds[1] < 2**31
             allowed = "[lowest, highest] with 1 <= lowest <= highest < 2^31"
@@ -273,7 +276,7 @@ HOW = ("device", "engine", "threads")
 NOT_IDENTITY = {
     "": ("seed", "tag", "paper", *HOW),
     "task": ("summary", "source"),
-    "train": ("checkpoint_every",),
+    "train": ("checkpoint_every", "snapshots"),
 }
 
 

@@ -31,6 +31,8 @@ LENGTHS_COLUMNS = ("memory_rows", "weights", "metric", "value", "stderr", "seque
 """After the task's axes."""
 POSITIONS_COLUMNS = ("memory_rows", "weights", "position", "loss_bits", "stderr", "sequences")
 """After the task's axes."""
+MEMORY_COLUMNS = ("memory_rows", "weights", "head", "metric", "value", "stderr", "sequences")
+"""After the task's axes."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +101,34 @@ class RunFolder:
         return self.path / "positions.csv"
 
     @property
+    def evals_file(self) -> Path:
+        return self.path / "evals.csv"
+
+    @property
+    def trace_file(self) -> Path:
+        return self.path / "trace.npz"
+
+    @property
+    def memory_file(self) -> Path:
+        return self.path / "memory.csv"
+
+    @property
     def checkpoint_file(self) -> Path:
         return self.path / "checkpoint.pt"
+
+    @property
+    def snapshots_folder(self) -> Path:
+        return self.path / "snapshots"
+
+    @property
+    def snapshots(self) -> dict[int, Path]:
+        """The weights kept during training, by the sequences trained on, in order."""
+        found = {path.stem: path for path in self.snapshots_folder.glob("*.safetensors")}
+        return {int(stem): found[stem] for stem in sorted(filter(str.isdecimal, found), key=int)}
+
+    def snapshot_file(self, sequences: int) -> Path:
+        """Where the weights after so many sequences are kept."""
+        return self.snapshots_folder / f"{sequences}.safetensors"
 
     @property
     def summary_file(self) -> Path:
@@ -128,11 +156,12 @@ class RunFolder:
 
     @property
     def written_files(self) -> list[Path]:
-        """Every file that a run writes, but for its claim; the one that says "complete" first."""
+        """Everything of a run but its claim, folders whole; what says "complete" comes first."""
         weights = [self.weights_file(which) for which in WEIGHTS]
-        tables = [self.lengths_file, self.positions_file, self.curve_file]
+        tables = [self.lengths_file, self.positions_file, self.memory_file, self.curve_file]
         first = [self.summary_file, self.checkpoint_file, self.failure_file]
-        return [*first, *weights, *tables, self.config_file]
+        later = [self.evals_file, self.trace_file, *sorted(self.path.glob("trace-*"))]
+        return [*first, *weights, *later, self.snapshots_folder, *tables, self.config_file]
 
     def read_config(self) -> dict[str, Any]:
         """The content of config.json.

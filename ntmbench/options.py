@@ -152,6 +152,23 @@ def parse_shard(text: str) -> tuple[int, int]:
     return int(number), int(count)
 
 
+def parse_rows(text: str) -> list[int]:
+    """The numbers of memory rows that `64,128,256` names, each once, in order.
+
+    Raises:
+        UserError: not of this form, or a number under 1 or named twice.
+    """
+    rows = []
+    for part in text.split(","):
+        if not _is_number(part.strip()) or int(part) < 1:
+            form = "--memory-rows needs whole numbers from 1, such as 128 or 64,128,256"
+            raise UserError(f"{form}, not '{shortened(text)}'")
+        if int(part) in rows:
+            raise UserError(f"--memory-rows names {int(part)} twice")
+        rows.append(int(part))
+    return rows
+
+
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 

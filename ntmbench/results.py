@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,14 @@ import pandas as pd
 from ntmbench.config import RunConfig, identity
 from ntmbench.errors import UserError
 from ntmbench.files import read_csv_text
-from ntmbench.folder import CURVE_COLUMNS, LENGTHS_COLUMNS, POSITIONS_COLUMNS, RunFolder, find_runs
+from ntmbench.folder import (
+    CURVE_COLUMNS,
+    LENGTHS_COLUMNS,
+    MEMORY_COLUMNS,
+    POSITIONS_COLUMNS,
+    RunFolder,
+    find_runs,
+)
 
 KEYS = ["task", "model", "seed", "config_id"]
 RUN_COLUMNS = {
@@ -42,18 +49,22 @@ RUN_COLUMNS = {
 class Results:
     """Every run under a folder. Counts are sequences or updates, losses bits a sequence.
 
-    `runs` has a row a run; `curves`, `lengths` and `positions` have the columns of `KEYS` before
-    those of the run's files; `problems` has `path` (like all paths, relative to the folder) and
-    `problem`. Numbers that are not known, or were not finite, are NaN. `axes` gives the evaluation
-    axes of each task. For each `config_id`, `configs` gives the `ntmbench.config.identity` that its
-    runs share, and `examples` the whole configuration of the first of them.
+    `runs` has a row a run; `curves`, `lengths`, `positions`, `memory` and `evals` have the columns
+    of `KEYS` before those of the run's files; `problems` has `path` (like all paths, relative to
+    the folder) and `problem`. Numbers that are not known, or were not finite, are NaN. `traces`
+    gives the file of each run's trace by the run's path. `axes` gives the evaluation axes of each
+    task. For each `config_id`, `configs` gives the `ntmbench.config.identity` that its runs share,
+    and `examples` the whole configuration of the first of them.
     """
 
     runs: pd.DataFrame
     curves: pd.DataFrame
     lengths: pd.DataFrame
     positions: pd.DataFrame
+    memory: pd.DataFrame
+    evals: pd.DataFrame
     problems: pd.DataFrame
+    traces: dict[str, Path]
     axes: dict[str, tuple[str, ...]]
     configs: dict[str, dict[str, Any]]
     examples: dict[str, RunConfig]
@@ -66,6 +77,9 @@ class _Run:
     curve: pd.DataFrame
     lengths: pd.DataFrame
     positions: pd.DataFrame
+    memory: pd.DataFrame
+    evals: pd.DataFrame
+    trace: Path | None
 
 
 def load_results(folder: str | Path) -> Results:
@@ -75,17 +89,21 @@ def load_results(folder: str | Path) -> Results:
         raise UserError(f"there is no folder {folder}")
     loaded: dict[tuple[Any, ...], _Run] = {}
     problems: list[dict[str, str]] = []
+
+    def report(run: RunFolder, error: Exception) -> None:
+        text = str(error).replace(f"{run.path}/", "").replace(str(run.path), "the folder")
+        problems.append({"path": run.path.relative_to(folder).as_posix(), "problem": text})
+
     for run in find_runs(folder):
         path = run.path.relative_to(folder).as_posix()
         try:
-            read = _read_run(run, path)
+            read = _read_run(run, path, lambda error, run=run: report(run, error))
             key = tuple(read.row[name] for name in KEYS)
             if key in loaded:
                 raise UserError(f"it is the same run as {loaded[key].row['path']}, by its config")
             loaded[key] = read
         except (UserError, OSError) as error:
-            text = str(error).replace(f"{run.path}/", "").replace(str(run.path), "the folder")
-            problems.append({"path": path, "problem": text})
+            report(run, error)
     runs = list(loaded.values())
     examples = {run.row["config_id"]: run.config for run in reversed(runs)}
     return Results(
@@ -93,7 +111,10 @@ def load_results(folder: str | Path) -> Results:
         curves=_stack(runs, [run.curve for run in runs], CURVE_COLUMNS),
         lengths=_points(_stack(runs, [run.lengths for run in runs], LENGTHS_COLUMNS)),
         positions=_points(_stack(runs, [run.positions for run in runs], POSITIONS_COLUMNS)),
+        memory=_points(_stack(runs, [run.memory for run in runs], MEMORY_COLUMNS)),
+        evals=_points(_stack(runs, [run.evals for run in runs], LENGTHS_COLUMNS)),
         problems=pd.DataFrame(problems, columns=["path", "problem"]),
+        traces={run.row["path"]: run.trace for run in runs if run.trace is not None},
         axes=_task_axes(runs),
         configs={key: identity(config.to_dict()) for key, config in examples.items()},
         examples=examples,
@@ -146,7 +167,8 @@ def read_table(
         raise UserError(f"{path} is corrupted: {error}") from error
 
 
-def _read_run(run: RunFolder, path: str) -> _Run:
+def _read_run(run: RunFolder, path: str, report: Callable[[Exception], None]) -> _Run:
+    """The run in a folder; what it can do without, if broken, is reported and left out."""
     failure = run.read_failure() if run.failed else None
     if failure is not None and not run.exists:
         raise UserError(f"it failed before it began: {failure['message']}")
@@ -166,7 +188,29 @@ def _read_run(run: RunFolder, path: str) -> _Run:
         lengths = read_table(run.lengths_file, LENGTHS_COLUMNS, axes=True)
     if summary is not None and run.positions_file.exists():
         positions = read_table(run.positions_file, POSITIONS_COLUMNS, axes=True)
-    return _Run(row=row, config=config, curve=curve, lengths=lengths, positions=positions)
+    done = summary is not None
+    return _Run(
+        row=row,
+        config=config,
+        curve=curve,
+        lengths=lengths,
+        positions=positions,
+        memory=_extra(run.memory_file, MEMORY_COLUMNS, done, report),
+        evals=_extra(run.evals_file, LENGTHS_COLUMNS, done, report),
+        trace=run.trace_file if done and run.trace_file.exists() else None,
+    )
+
+
+def _extra(
+    path: Path, columns: tuple[str, ...], done: bool, report: Callable[[Exception], None]
+) -> pd.DataFrame:
+    """A table that not every run has."""
+    if done and path.exists():
+        try:
+            return read_table(path, columns, axes=True)
+        except (UserError, OSError) as error:
+            report(error)
+    return _empty(columns)
 
 
 @contextlib.contextmanager
@@ -243,7 +287,7 @@ def _unfinished_totals(curve: pd.DataFrame) -> dict[str, Any]:
 
 
 def _types(columns: Sequence[str]) -> dict[str, Any]:
-    return {name: str if name in ("weights", "metric") else float for name in columns}
+    return {name: str if name in ("weights", "metric", "head") else float for name in columns}
 
 
 @functools.cache  # a millisecond each, and most runs want two

@@ -1,10 +1,9 @@
-"""One run from its configuration to its folder: begin or resume, train, evaluate, close."""
+"""One run from its configuration to its folder: begin or resume, train; `finish` does the rest."""
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -14,9 +13,8 @@ from typing import Any
 
 from ntmbench.claim import Claim, claimed
 from ntmbench.config import HOW, RunConfig, differences, identity
-from ntmbench.engine import scorer_of
 from ntmbench.errors import UserError
-from ntmbench.evaluate import PointScores, evaluate_point
+from ntmbench.evaluate import PointScores
 from ntmbench.files import (
     append_line,
     csv_line,
@@ -27,18 +25,16 @@ from ntmbench.files import (
     write_json,
     write_rows,
 )
+from ntmbench.finish import environment_of, finish, is_numbers
 from ntmbench.folder import (
     CURVE_COLUMNS,
-    LENGTHS_COLUMNS,
-    POSITIONS_COLUMNS,
     SCHEMA,
     CurvePoint,
     RunFolder,
 )
 from ntmbench.interrupt import Interrupt
-from ntmbench.machine import environment, pin_threads
+from ntmbench.machine import pin_threads
 from ntmbench.plugins import code_of
-from ntmbench.resolve import model_of
 from ntmbench.train import Trainer, Update
 from ntmbench.weights import (
     load_checkpoint,
@@ -69,18 +65,6 @@ class Resumed:
 
 Event = Update | CurvePoint | PointScores | Resumed
 """What `execute` yields: something to show."""
-
-
-def _environment(config: RunConfig) -> dict[str, Any]:
-    """What the run runs on: see `machine.environment`; its kernels, and the code of others."""
-    found = environment(config.device)
-    if config.outside:
-        found["code"] = {name: code_of(name) for name in config.outside}
-    if config.engine == "fused":
-        from ntmbench.engine.compiled import description
-
-        found["kernels"] = description()
-    return found
 
 
 def other_code(folder: RunFolder, config: RunConfig) -> list[str]:
@@ -130,14 +114,13 @@ def _retired(folder: RunFolder) -> Path:
 
 
 def _undo_replacing(folder: RunFolder) -> None:
-    """Put back what a crash in the middle of `_begin` left aside; config.json is moved last."""
+    """Put back what a crash in the middle of `_begin` left aside, before config.json was there."""
     retired = _retired(folder)
     if not retired.exists():
         return
     replaced = folder.exists and (retired / folder.config_file.name).exists()
-    for path in [] if replaced else folder.written_files:
-        if (retired / path.name).exists():
-            os.replace(retired / path.name, path)
+    for path in [] if replaced else sorted(retired.iterdir()):
+        os.replace(path, folder.path / path.name)
     shutil.rmtree(retired)
 
 
@@ -152,7 +135,7 @@ def _begin(folder: RunFolder, config: RunConfig) -> None:
     try:
         write_rows(folder.curve_file, CURVE_COLUMNS, [])
         content = {"schema": SCHEMA, "created": timestamp()}
-        content |= {"environment": _environment(config), "config": config.to_dict()}
+        content |= {"environment": environment_of(config), "config": config.to_dict()}
         write_json(folder.config_file, content)
     except BaseException:
         for path, aside in reversed(moved):
@@ -200,11 +183,20 @@ def execute(
             _begin(folder, config)
         yield from _train(claim, trainer, interrupt)
         if trainer.finished and not interrupt.asked:
-            yield from _evaluate(claim, trainer, interrupt)
+            yield from finish(claim, trainer, interrupt)
 
 
 def _restore(folder: RunFolder, trainer: Trainer) -> Resumed:
-    """Put the trainer where the checkpoint is, and cut the curve back to it."""
+    """Put the trainer where the checkpoint is, and cut curve and snapshots back to it."""
+    resumed = _restore_state(folder, trainer)
+    with write_errors(folder.snapshots_folder):
+        for sequences, path in folder.snapshots.items():
+            if sequences > resumed.sequences:
+                path.unlink()
+    return resumed
+
+
+def _restore_state(folder: RunFolder, trainer: Trainer) -> Resumed:
     if not folder.checkpoint_file.exists():
         write_rows(folder.curve_file, CURVE_COLUMNS, [])
         return Resumed(0, "")
@@ -218,13 +210,13 @@ def _restore(folder: RunFolder, trainer: Trainer) -> Resumed:
         ) from error
     text = read_csv_text(folder.curve_file, CURVE_COLUMNS, axes=False, torn_tail=True)
     kept = text.splitlines(keepends=True)[: trainer.progress.points + 1]
-    if len(kept) <= trainer.progress.points or not all(map(_numbers, kept[1:])):
+    if len(kept) <= trainer.progress.points or not all(map(is_numbers, kept[1:])):
         raise UserError(
             f"{folder.curve_file} is corrupted: it lacks whole rows that the checkpoint counts; "
             "start the run again with `ntmbench run --overwrite`"
         )
     write_bytes(folder.curve_file, "".join(kept).encode())
-    before, here = folder.read_config()["environment"], _environment(trainer.config)
+    before, here = folder.read_config()["environment"], environment_of(trainer.config)
     changed = [
         f"{key} {before.get(key)} -> {here.get(key)}"
         for key in MUST_AGREE
@@ -233,23 +225,19 @@ def _restore(folder: RunFolder, trainer: Trainer) -> Resumed:
     return Resumed(trainer.progress.sequences, ", ".join(changed))
 
 
-def _numbers(line: str) -> bool:
-    """Whether every field of a line of CSV is empty or a number."""
-    try:
-        return all(math.isfinite(float(cell or 0)) for cell in line.strip().split(","))
-    except ValueError:
-        return False
-
-
 def _train(claim: Claim, trainer: Trainer, interrupt: Interrupt) -> Iterator[Event]:
     """Train, with curve and checkpoints on disk as it goes; at the end a checkpoint is there."""
     folder = claim.folder
     every = trainer.config.train.checkpoint_every
     saved = trainer.progress.sequences
+    if trainer.snapshots and not saved:
+        _keep_snapshot(claim, trainer)
     for event in trainer.run():
         if isinstance(event, CurvePoint):
             claim.check()
             append_line(folder.curve_file, csv_line(getattr(event, name) for name in CURVE_COLUMNS))
+        if event.sequences in trainer.snapshots:
+            _keep_snapshot(claim, trainer)
         yield event
         due = saved // every < event.sequences // every
         if due or interrupt.asked or trainer.finished:
@@ -260,60 +248,13 @@ def _train(claim: Claim, trainer: Trainer, interrupt: Interrupt) -> Iterator[Eve
             return
 
 
-def _evaluate(claim: Claim, trainer: Trainer, interrupt: Interrupt) -> Iterator[Event]:
-    """Score the best and the last weights at every point, and close the run."""
-    folder, config, progress = claim.folder, trainer.config, trainer.progress
-    models = {"last": scorer_of(config.engine, trainer.model)}
+def _keep_snapshot(claim: Claim, trainer: Trainer) -> None:
+    """Write the weights of this moment, which `ntmbench trace --over-training` draws."""
+    folder = claim.folder
     claim.check()
-    save_weights(folder.weights_file("last"), trainer.weights())
-    if trainer.best_weights is not None:
-        best = model_of(config)
-        best.load_state_dict(trainer.best_weights)
-        models = {"best": scorer_of(config.engine, best.to(config.device))} | models
-        save_weights(folder.weights_file("best"), trainer.best_weights)
-    lengths, positions = [], []
-    for point in config.evaluate.points:
-        if interrupt.asked:
-            return
-        scores = evaluate_point(trainer.generator, point, config.evaluate, models, config.device)
-        lengths += scores.lengths
-        positions += scores.positions
-        yield scores
-    claim.check()
-    _check_whole(folder, progress.points)
-    axes = trainer.generator.axes
-    write_rows(folder.lengths_file, (*axes, *LENGTHS_COLUMNS), lengths)
-    if positions:
-        write_rows(folder.positions_file, (*axes, *POSITIONS_COLUMNS), positions)
-    counts = ("sequences", "updates", "seconds", "skipped")
-    results = ("best", "last", "solved", "diverged")
-    summary = {
-        "schema": SCHEMA,
-        "finished": timestamp(),
-        "status": "diverged" if progress.diverged else "complete",
-        "parameters": sum(weight.numel() for weight in trainer.model.parameters()),
-        **{name: getattr(progress, name) for name in (*counts, *results)},
-        "memory_bytes": trainer.engine.memory_bytes,
-        "reference": trainer.reference(),
-        "environment": _environment(config),
-    }
-    claim.check()
-    write_json(folder.summary_file, summary)
-    with write_errors(folder.checkpoint_file):
-        folder.checkpoint_file.unlink()
-
-
-def _check_whole(folder: RunFolder, points: int) -> None:
-    """See that what was written is still there before the run is closed.
-
-    Raises:
-        UserError: it is not: something else has changed the folder.
-    """
-    rows = read_csv_text(folder.curve_file, CURVE_COLUMNS, axes=False).splitlines()[1:]
-    if len(rows) != points or not all(map(_numbers, rows)):
-        found = f"it has {len(rows)} whole rows of {points}"
-        raise UserError(f"{folder.curve_file} was changed while the run was going on: {found}")
-    folder.read_config()
+    with write_errors(folder.snapshots_folder):
+        folder.snapshots_folder.mkdir(exist_ok=True)
+    save_weights(folder.snapshot_file(trainer.progress.sequences), trainer.weights())
 
 
 def sequences_a_second(config: RunConfig) -> float:

@@ -3,23 +3,27 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from ntmbench.claim import claimed
 from ntmbench.config import Point, RunConfig
 from ntmbench.engine import scorer_of
 from ntmbench.errors import UserError, unknown
-from ntmbench.evaluate import evaluate_point
-from ntmbench.files import read_rows
+from ntmbench.evaluate import evaluate_point, point_label
+from ntmbench.files import csv_line, read_rows, write_rows
 from ntmbench.folder import LENGTHS_COLUMNS, WEIGHTS, RunFolder
 from ntmbench.machine import choose_device, pin_threads
-from ntmbench.resolve import generator_of, model_of
+from ntmbench.resolve import generator_of, model_of, takes_memory_rows
 from ntmbench.tasks import check_point
+from ntmbench.tracing import Traced, trace_model, usual_point, write_trace
 from ntmbench.weights import load_weights, read_weights
+
+REFERENCES = ("chance", "optimum")
 
 
 def stored_config(folder: RunFolder) -> RunConfig:
@@ -90,7 +94,8 @@ class Run:
         *,
         weights: str = "best",
         sequences: int | None = None,
-        memory_rows: int | None = None,
+        memory_rows: int | Sequence[int] | None = None,
+        tell: Callable[[str, int | None, int, int], None] = lambda *_: None,
     ) -> list[dict[str, Any]]:
         """The run scored again: rows as in lengths.csv, those of chance and optimum with them.
 
@@ -98,7 +103,9 @@ class Run:
             points: where; the stored points if there are none here.
             weights: "best" or "last".
             sequences: at each point, if not as many as stored.
-            memory_rows: of the memory, if not as many as trained with.
+            memory_rows: of the memory, if not as many as trained with; several in turn, if given.
+            tell: told after each point: its label, the memory rows, how many are done and of how
+                many.
 
         With no arguments it gives the stored scores, to the last digit.
 
@@ -114,11 +121,117 @@ class Run:
         )
         pin_threads(self.config.threads)
         models = {weights: self.scorer(weights)}
-        scored = (
-            evaluate_point(generator, point, evaluate, models, self.device, memory_rows)
-            for point in evaluate.points
+        several = memory_rows if isinstance(memory_rows, Sequence) else [memory_rows]
+        found: list[dict[str, Any]] = []
+        asked = [(point, rows) for point in evaluate.points for rows in several]
+        for done, (point, rows) in enumerate(asked, start=1):
+            scores = evaluate_point(generator, point, evaluate, models, self.device, rows)
+            references = () if rows == several[0] else REFERENCES  # the same for every memory
+            found += [row for row in scores.lengths if row["weights"] not in references]
+            tell(point_label(point), rows, done, len(asked))
+        return found
+
+    def keep(self, rows: list[dict[str, Any]]) -> None:
+        """Add rows of `score` to the run's evals.csv, in the place of older ones of the same kind.
+
+        Raises:
+            UserError: the file is corrupted or cannot be written, or another process writes it.
+        """
+        header = (*self.generator.axes, *LENGTHS_COLUMNS)
+        same = [name for name in header if name not in ("value", "stderr", "sequences")]
+
+        def key(row: dict[str, Any]) -> str:
+            return csv_line(row[name] for name in same)
+
+        with claimed(self.folder):
+            path, before = self.folder.evals_file, []
+            if path.exists():
+                before = read_rows(path, LENGTHS_COLUMNS, axes=True)
+            kept = {key(row): row for row in [*before, *rows]}
+            write_rows(path, header, kept.values())
+
+    def trace(
+        self,
+        point: Point | None = None,
+        *,
+        weights: str = "best",
+        sequence_seed: int = 0,
+        memory_rows: int | None = None,
+    ) -> Traced:
+        """What the model and its heads do on sequences of a point: see `ntmbench.tracing`.
+
+        Args:
+            point: where; if not given, the last point that training draws.
+            weights: "best" or "last".
+            sequence_seed: which sequences.
+            memory_rows: of the memory, if not as many as trained with.
+
+        Raises:
+            UserError: a point that the task lacks, weights that are missing or corrupted, memory
+                rows for a model that has none, or a model whose `trace` is not as it should be.
+        """
+        best = self.summary["best"] if weights == "best" else None
+        model, trained = self.model(weights), (best or self.summary)["sequences"]
+        return self._traced(model, point, weights, trained, sequence_seed, memory_rows)
+
+    def keep_trace(self, traced: Traced) -> None:
+        """Write a trace of the best weights into the run's folder, for the report.
+
+        Raises:
+            UserError: it cannot be written, or another process writes the folder.
+        """
+        with claimed(self.folder):
+            write_trace(self.folder, self.generator.axes, traced)
+
+    def trace_over_training(
+        self, point: Point | None = None, *, sequence_seed: int = 0, memory_rows: int | None = None
+    ) -> Iterator[Traced]:
+        """`trace` of every snapshot that the run kept, in order, and of the last weights.
+
+        Raises:
+            UserError: it kept none; and as `trace`.
+        """
+        snapshots = self.folder.snapshots | {
+            self.summary["sequences"]: self.folder.weights_file("last")
+        }
+        if len(snapshots) < 2:
+            raise UserError(
+                f"{self.folder.path} kept no snapshots of its weights during training: it is older "
+                "than they are, its model has no trace(), or train.snapshots was 0"
+            )
+        for sequences, path in snapshots.items():
+            model = model_of(self.config)
+            load_weights(path, model)
+            model = model.to(self.device).eval()
+            which = "last" if path.stem == "last" else f"after {sequences}"
+            yield self._traced(model, point, which, sequences, sequence_seed, memory_rows)
+
+    def _traced(
+        self,
+        model: nn.Module,
+        point: Point | None,
+        weights: str,
+        sequences: int,
+        sequence_seed: int,
+        memory_rows: int | None,
+    ) -> Traced:
+        generator = self.generator
+        if point is not None:
+            check_point(point, generator.axes, "--at")
+        if memory_rows is not None and not takes_memory_rows(model):
+            raise UserError("memory rows were given, but this model's memory has no rows to choose")
+        pin_threads(self.config.threads)
+        return trace_model(
+            model,
+            generator,
+            self.config,
+            point or usual_point(self.config),
+            weights=weights,
+            sequences=sequences,
+            sequence_seed=sequence_seed,
+            memory_rows=memory_rows,
+            device=self.device,
         )
-        return [row for scores in scored for row in scores.lengths]
 
     @property
     def device(self) -> str:

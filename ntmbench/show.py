@@ -36,6 +36,30 @@ def points_table(rows: list[dict[str, Any]], axes: Sequence[str], weights: str) 
     return table(header, body)
 
 
+def memory_rows_table(rows: list[dict[str, Any]], axes: Sequence[str], weights: str) -> str:
+    """Wrong bits at every point (down) by memory rows (across): rows as in lengths.csv."""
+    own = [row for row in rows if row["weights"] == weights and row["metric"] == "wrong_bits"]
+    columns = list(dict.fromkeys(row["memory_rows"] for row in own))
+    by_point: dict[str, dict[int, str]] = {}
+    for row in own:
+        label = point_label({axis: row[axis] for axis in axes})
+        text = _number(row["value"], row["stderr"])
+        by_point.setdefault(label, {})[row["memory_rows"]] = text
+    header = ["point", *(f"{count} rows" for count in columns)]
+    return table(header, [[p, *(cells[c] for c in columns)] for p, cells in by_point.items()])
+
+
+def heads_table(rows: list[dict[str, Any]]) -> str:
+    """What the heads did, in numbers: rows as in memory.csv, a line a head."""
+    metrics = list(dict.fromkeys(row["metric"] for row in rows))
+    by_head: dict[str, dict[str, str]] = {}
+    for row in rows:
+        by_head.setdefault(row["head"], {})[row["metric"]] = _number(row["value"], row["stderr"])
+    header = ["head", *(metric.replace("_", " ") for metric in metrics)]
+    lines = [[head, *(found.get(m, "-") for m in metrics)] for head, found in by_head.items()]
+    return table(header, lines)
+
+
 def run_summary(summary: dict[str, Any], path: str) -> str:
     """How a finished run ended, in a few lines."""
     lines = []

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import math
 import time
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ntmbench.config import RunConfig, identity
+from ntmbench.config import RunConfig, TrainConfig, identity
 from ntmbench.engine import make_engine
 from ntmbench.evaluate import (
     draw_vary,
@@ -30,6 +31,9 @@ from ntmbench.evaluate import (
 from ntmbench.folder import METRICS, CurvePoint
 from ntmbench.resolve import generator_of, model_of
 from ntmbench.streams import stream, torch_seed
+from ntmbench.tracing import can_trace
+
+FIRST_SNAPSHOT = 100
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,17 @@ class Progress:
     window: Window = field(default_factory=Window)
 
 
+def snapshot_counts(train: TrainConfig) -> list[int]:
+    """The counts of sequences at which weights are kept, evenly on a log scale: after updates."""
+    counts, size = [], train.batch_size
+    for number in itertools.count() if train.snapshots else ():
+        count = round(FIRST_SNAPSHOT * 2 ** (number / train.snapshots))
+        if count >= train.sequences:
+            break
+        counts.append(-(-count // size) * size)
+    return [count for count in dict.fromkeys(counts) if count < train.sequences]
+
+
 class Trainer:
     """A model in training, with everything that a resumed run needs to go on bit for bit.
 
@@ -99,6 +114,7 @@ class Trainer:
         self.best_weights: dict[str, Tensor] | None = None
         self.validation = validation_batches(self.generator, config.train, config.evaluate)
         self.optimum = score_optimum(self.generator, self.validation)
+        self.snapshots = snapshot_counts(config.train) if can_trace(self.model) else []
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the model's state_dict."""
@@ -162,14 +178,17 @@ class Trainer:
     def run(self) -> Iterator[Update | CurvePoint]:
         """Train to the end, yielding after one update or several; the state is whole then.
 
-        An engine may make several at one go, but not past a point of the curve or a checkpoint.
+        An engine may make several at one go, but not past a point of the curve, a checkpoint or a
+        snapshot.
         """
         train, progress = self.config.train, self.progress
         while not self.finished:
             before = progress.sequences
             size = min(train.batch_size, train.sequences - before)
             every = (train.curve_every, train.checkpoint_every, train.sequences)
-            count = min(self.engine.ahead, *(-(-(n - before % n) // size) for n in every))
+            ends = [before + n - before % n for n in every]
+            ends += [n for n in self.snapshots if n > before][:1]
+            count = min(self.engine.ahead, *(-(-(end - before) // size) for end in ends))
             update = self._updates(self.rng, size, count)
             crossed = before // train.curve_every < update.sequences // train.curve_every
             yield self._curve_point() if crossed or self.finished else update

@@ -152,7 +152,8 @@ def test_a_run_folder_holds_what_is_documented(finished) -> None:
         names = {path.name for path in (finished.folder / run).iterdir()}
         assert names == {
             *("config.json", "curve.csv", "lengths.csv", "summary.json"),
-            *("best.safetensors", "last.safetensors"),
+            *("best.safetensors", "last.safetensors", "trace.npz"),
+            *(("memory.csv",) if run == MEMORY else ()),
         }
     summary = json.loads((finished.folder / MEMORY / "summary.json").read_text())
     assert summary["status"] == "complete"

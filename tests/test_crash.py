@@ -49,8 +49,11 @@ def results_of(folder: Path) -> dict[str, object]:
     kept = [i for i, name in enumerate(header) if name not in CLOCK]
     assert tuple(header) == CURVE_COLUMNS and len(kept) == len(header) - 2
     found: dict[str, object] = {"curve": [[row[i] for i in kept] for row in rows]}
-    for name in ("best.safetensors", "last.safetensors", "lengths.csv"):
+    names = ("best.safetensors", "last.safetensors", "lengths.csv", "memory.csv", "trace.npz")
+    for name in names:
         found[name] = (folder / name).read_bytes()
+    for path in sorted((folder / "snapshots").iterdir()):
+        found[f"snapshots/{path.name}"] = path.read_bytes()
     summary = json.loads((folder / "summary.json").read_text())
     for name in ("status", "parameters", "sequences", "updates", "skipped", "best", "last"):
         found[name] = summary[name]
@@ -61,9 +64,11 @@ def no_traces(folder: Path) -> None:
     """No file is left but those of a run folder."""
     allowed = {
         *("config.json", "curve.csv", "lengths.csv", "summary.json", "claim"),
-        *("checkpoint.pt", "best.safetensors", "last.safetensors"),
+        *("checkpoint.pt", "best.safetensors", "last.safetensors", "memory.csv", "trace.npz"),
     }
-    assert {path.name for path in folder.rglob("*") if path.is_file()} <= allowed
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    assert {path.name for path in files if path.parent.name != "snapshots"} <= allowed
+    assert {p.suffix for p in files if p.parent.name == "snapshots"} <= {".safetensors"}
 
 
 @pytest.fixture(scope="module")
@@ -73,6 +78,7 @@ def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> dict[str, object]
     assert call([*arguments(), "--out", out]).exit_code == 0
     found = results_of(out / "copy/ntm/seed0")
     assert len(found["curve"]) == ROWS and found["best.safetensors"] != b""
+    assert "snapshots/0.safetensors" in found and "snapshots/400.safetensors" in found
     return found
 
 

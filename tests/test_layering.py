@@ -17,15 +17,17 @@ PACKAGE = Path(ntmbench.__file__).parent
 LAYERS = (
     ("errors", "interrupt", "streams", "stats"),
     ("plugins", "config", "files", "folder", "options"),
-    ("claim", "generators", "models", "results"),
+    ("claim", "generators", "memory", "models", "results"),
     ("contract",),
     ("tasks",),
     ("machine", "metrics", "optim", "report"),
     ("engine",),
     ("resolve",),
     ("evaluate",),
-    ("train", "weights"),
-    ("run", "saved"),
+    ("tracing", "weights"),
+    ("train",),
+    ("finish", "saved"),
+    ("run",),
     ("compare", "testing", "terminal", "track"),
     ("show",),
     ("cells", "bench"),
@@ -39,12 +41,13 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY: dict[str, set[str]] = {
     "generators": {"generators", "errors"},
     "models": {"models", "errors", "plugins"},
-    "report": {"report", "results", "stats", "files", "folder", "errors"},
+    "report": {"report", "results", "memory", "stats", "files", "folder", "errors"},
     "results": {"config", "files", "folder", "errors"},
     "stats": set(),
     "errors": set(),
     "config": {"errors"},
     "options": {"errors"},
+    "memory": {"files", "errors"},
     "files": {"errors"},
     "folder": {"files", "errors"},
 }
@@ -53,7 +56,7 @@ ONLY: dict[str, set[str]] = {
 HEAVY = {"torch", "pandas", "matplotlib", "scipy"}
 LIGHT = (
     *("errors", "plugins", "config", "files", "folder", "options", "tasks", "streams"),
-    *("terminal", "interrupt", "cli", "generators", "claim"),
+    *("terminal", "interrupt", "cli", "generators", "claim", "memory"),
 )
 WITHOUT = {name: HEAVY for name in LIGHT} | {name: {"torch"} for name in ("report", "results")}
 WITHOUT["stats"] = {"torch", "pandas", "matplotlib"}

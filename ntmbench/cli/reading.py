@@ -8,9 +8,10 @@ from pathlib import Path
 import click
 
 from ntmbench.cli.group import main
+from ntmbench.errors import UserError
 from ntmbench.files import json_text
 from ntmbench.models import ALIASES, known_models
-from ntmbench.options import parse_point
+from ntmbench.options import parse_point, parse_rows
 from ntmbench.tasks import declared_task, task_names
 from ntmbench.terminal import say
 
@@ -48,46 +49,90 @@ def list_(as_json: bool) -> None:
 @main.command("eval")
 @click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
 @click.option("--at", "points", multiple=True, help="A point, such as length=50; several times.")
-@click.option("--memory-rows", type=click.IntRange(min=1), help="Rows of memory, if not trained.")
+@click.option(
+    "--memory-rows", help="Rows of memory, if not those trained with: 256, or 64,128,256."
+)
 @click.option("--sequences", type=click.IntRange(min=1), help="Sequences a point, if not stored.")
 @click.option(
     "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True,
     help="Those with the lowest validation loss, or those after the last update.",
 )  # fmt: skip
+@click.option(
+    "--keep", is_flag=True, help="Keep the scores in the run's evals.csv; the report draws them."
+)
+@click.option(
+    "--figure", type=click.Path(path_type=Path, dir_okay=False),
+    help="Draw wrong bits, points by memory rows, into this .png or .svg.",
+)  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 def eval_(
     run: Path,
     points: tuple[str, ...],
-    memory_rows: int | None,
+    memory_rows: str | None,
     sequences: int | None,
     weights: str,
+    keep: bool,
+    figure: Path | None,
     as_json: bool,
 ) -> None:
     """Score a saved run again, at the stored points or others.
 
-    With no options it computes, and prints, exactly the scores stored in the run.
+    With no options it computes, and prints, exactly the scores stored in the run. Several numbers
+    of memory rows are tried in turn, at every point.
 
     \b
     ntmbench eval results/copy/ntm/seed0
     ntmbench eval results/copy/ntm/seed0 --at length=200 --memory-rows 256
+    ntmbench eval results/copy/ntm/seed0 --memory-rows 32,64,128,256 --keep
     ntmbench eval results/repeat_copy/ntm/seed0 --at length=20,repeats=10 --at length=10,repeats=20
     """
     parsed = [parse_point(text) for text in points]
+    several = parse_rows(memory_rows) if memory_rows is not None else None
+    if figure is not None:
+        check_picture(figure)
 
     from ntmbench.cells import heading
     from ntmbench.engine import get_ready
+    from ntmbench.report.heat import memory_rows_figure, save_picture
     from ntmbench.saved import load_run
-    from ntmbench.show import points_table
+    from ntmbench.show import memory_rows_table, points_table
 
     result = load_run(run)
     get_ready(result.config.engine, say)
-    rows = result.score(parsed, weights=weights, sequences=sequences, memory_rows=memory_rows)
+    rows = result.score(
+        parsed, weights=weights, sequences=sequences, memory_rows=several, tell=say_scored
+    )
+    axes, title = result.generator.axes, f"{heading(result.config)}, {weights} weights"
+    if keep:
+        result.keep(rows)
+    if figure is not None:
+        save_picture(memory_rows_figure(rows, axes, weights, title), figure)
     if as_json:
         click.echo(json_text(rows))
         return
-    count = f"{rows[0]['sequences']:,} sequences a point"
-    click.echo(f"{heading(result.config)}, {weights} weights, {count}")
-    click.echo(points_table(rows, result.generator.axes, weights))
+    click.echo(f"{title}, {rows[0]['sequences']:,} sequences a point")
+    if several is not None and len(several) > 1:
+        click.echo("wrong bits a sequence, at points by memory rows")
+        click.echo(memory_rows_table(rows, axes, weights))
+    else:
+        click.echo(points_table(rows, axes, weights))
+    for path in [result.folder.evals_file] * keep + [figure] * (figure is not None):
+        click.echo(f"kept in {path}")
+
+
+def say_scored(point: str, memory_rows: int | None, done: int, total: int) -> None:
+    """A line of progress, where there is more than one thing to wait for."""
+    if total > 1:
+        rows = "" if memory_rows is None else f" with {memory_rows} memory rows"
+        say(f"{done} of {total}: scored {point}{rows}")
+
+
+def check_picture(path: Path) -> None:
+    """Raises UserError unless `path` is that of a picture that can be written."""
+    if path.suffix.lower() not in (".png", ".svg"):
+        raise UserError(f"--figure must end in .png or .svg, not '{path}'")
+    if not path.parent.is_dir():
+        raise UserError(f"--figure: there is no folder {path.parent}")
 
 
 @main.command()

@@ -12,10 +12,17 @@ A generator is a frozen dataclass. Its fields are the task's `[params]`; it has
 - `coin_bits(batch)`: how many of a sequence's target bits are fair coins to who knows the format
   only: the loss in bits of chance.
 
+It may have, for the pictures of what a model does:
+
+- `input_channels`, `output_channels`: names and counts of channels in order, such as
+  (("bits", 8), ("delimiter", 1));
+- `phases(**point)`: names of the parts of a sequence, each with its first step. Without a name, a
+  part is marked and not named.
+
 `points`, `blank` and `stack` do the batching for a generator that makes one sequence at a time.
 """
 
-from ntmbench.generators.base import AxisValue, Batch, blank, points, stack
+from ntmbench.generators.base import AxisValue, Batch, Channels, Phases, blank, points, stack
 from ntmbench.generators.copying import Copy, RepeatCopy
 from ntmbench.generators.ngrams import DynamicNgrams
 from ntmbench.generators.recall import AssociativeRecall
@@ -25,8 +32,10 @@ __all__ = [
     "AssociativeRecall",
     "AxisValue",
     "Batch",
+    "Channels",
     "Copy",
     "DynamicNgrams",
+    "Phases",
     "PrioritySort",
     "RepeatCopy",
     "blank",

@@ -16,6 +16,13 @@ AxisValue: TypeAlias = "int | np.ndarray"
 """A point's value on one axis: an integer for the whole batch, or one a sequence, shape (B,)."""
 
 
+Channels: TypeAlias = tuple[tuple[str, int], ...]
+"""Names of channels in order, each with how many there are of it."""
+
+Phases: TypeAlias = tuple[tuple[str, int], ...]
+"""Names of the parts of a sequence in order, each with its first step."""
+
+
 class Batch(NamedTuple):
     """Sequences to learn from: float32, batch first, zeros after the end of a shorter sequence.
 

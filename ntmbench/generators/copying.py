@@ -7,7 +7,17 @@ from typing import ClassVar
 
 import numpy as np
 
-from ntmbench.generators.base import AxisValue, Batch, bits, blank, points, require_at_least, stack
+from ntmbench.generators.base import (
+    AxisValue,
+    Batch,
+    Channels,
+    Phases,
+    bits,
+    blank,
+    points,
+    require_at_least,
+    stack,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +45,17 @@ class Copy:
     @property
     def output_size(self) -> int:
         return self.width
+
+    @property
+    def input_channels(self) -> Channels:
+        return (("bits", self.width), ("delimiter", 1))
+
+    @property
+    def output_channels(self) -> Channels:
+        return (("bits", self.width),)
+
+    def phases(self, *, length: int) -> Phases:
+        return (("vectors", 0), ("copy", length + 1))
 
     def sample(self, rng: np.random.Generator, batch_size: int, *, length: AxisValue) -> Batch:
         """`batch_size` sequences with `length` vectors, 2 x length + 1 steps each."""
@@ -91,6 +112,19 @@ class RepeatCopy:
     @property
     def output_size(self) -> int:
         return self.width + 1
+
+    @property
+    def input_channels(self) -> Channels:
+        return (("bits", self.width), ("delimiter", 1), ("count", 1))
+
+    @property
+    def output_channels(self) -> Channels:
+        return (("bits", self.width), ("end", 1))
+
+    def phases(self, *, length: int, repeats: int) -> Phases:
+        start = length + 2
+        again = (("", start + length * repeat) for repeat in range(1, repeats))
+        return (("vectors", 0), ("copies", start), *again)
 
     @property
     def _count_mean(self) -> float:

@@ -7,7 +7,16 @@ from typing import ClassVar
 
 import numpy as np
 
-from ntmbench.generators.base import AxisValue, Batch, blank, points, require_at_least, stack
+from ntmbench.generators.base import (
+    AxisValue,
+    Batch,
+    Channels,
+    Phases,
+    blank,
+    points,
+    require_at_least,
+    stack,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,6 +43,17 @@ class DynamicNgrams:
     @property
     def output_size(self) -> int:
         return 1
+
+    @property
+    def input_channels(self) -> Channels:
+        return (("last bit", 1),)
+
+    @property
+    def output_channels(self) -> Channels:
+        return (("next bit", 1),)
+
+    def phases(self, *, bits: int) -> Phases:
+        return (("coins", 0), ("prediction", min(self.context, bits - 1)))
 
     def sample(self, rng: np.random.Generator, batch_size: int, *, bits: AxisValue) -> Batch:
         """`batch_size` sequences of `bits` bits, one a step."""

@@ -8,7 +8,17 @@ from typing import ClassVar
 import numpy as np
 
 from ntmbench.errors import UserError
-from ntmbench.generators.base import AxisValue, Batch, bits, blank, points, require_at_least, stack
+from ntmbench.generators.base import (
+    AxisValue,
+    Batch,
+    Channels,
+    Phases,
+    bits,
+    blank,
+    points,
+    require_at_least,
+    stack,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +57,20 @@ class AssociativeRecall:
     @property
     def output_size(self) -> int:
         return self.width
+
+    @property
+    def input_channels(self) -> Channels:
+        return (("bits", self.width), ("item", 1), ("query", 1))
+
+    @property
+    def output_channels(self) -> Channels:
+        return (("bits", self.width),)
+
+    def phases(self, *, items: int) -> Phases:
+        block = self.item_length + 1
+        more = (("", item * block) for item in range(1, items))
+        asked = items * block
+        return (("items", 0), *more, ("query", asked), ("answer", asked + block + 1))
 
     @property
     def _most_items(self) -> int:

@@ -8,7 +8,17 @@ from typing import ClassVar
 import numpy as np
 
 from ntmbench.errors import UserError
-from ntmbench.generators.base import AxisValue, Batch, bits, blank, points, require_at_least, stack
+from ntmbench.generators.base import (
+    AxisValue,
+    Batch,
+    Channels,
+    Phases,
+    bits,
+    blank,
+    points,
+    require_at_least,
+    stack,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +49,17 @@ class PrioritySort:
     @property
     def output_size(self) -> int:
         return self.width
+
+    @property
+    def input_channels(self) -> Channels:
+        return (("bits", self.width), ("priority", 1), ("end flag", 1))
+
+    @property
+    def output_channels(self) -> Channels:
+        return (("bits", self.width),)
+
+    def phases(self, *, vectors: int) -> Phases:
+        return (("vectors", 0), ("sorted", vectors + 1))
 
     def _kept(self, vectors: int) -> int:
         return max(1, round(vectors * self.keep))

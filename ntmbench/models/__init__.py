@@ -6,8 +6,17 @@ its configuration, with
 - `initial_state(batch_size) -> State`: what every sequence starts from, memory included;
 - `forward(inputs_BTI, state=None) -> (logits_BTO, State)`: a state is a value, never an attribute.
 
-`initial_state` may take `memory_rows` for a memory of another size. Importing this module does not
-import torch.
+`initial_state` may take `memory_rows` for a memory of another size. To have its memory drawn and
+measured, a model may have `trace(inputs_BTI, state=None)`, a mapping of names to tensors that begin
+with (B, T): `logits` as of `forward`; and of the following what there is, for H read or write
+heads, N locations and rows of width M:
+
+- `read_weightings`, `write_weightings`: (B, T, H, N), each 0 to 1;
+- `reads`, `adds`, `erases`: (B, T, H, M);
+- `read_` and `write_` before `key_strength`, `gate`, `gamma`: (B, T, H); before `shift`:
+  (B, T, H, S), the weights of shifts -range .. +range.
+
+Importing this module does not import torch.
 """
 
 from __future__ import annotations

@@ -208,12 +208,40 @@ class NTM(nn.Module):
         state = self.initial_state(len(inputs_BTI)) if state is None else state
         seen = []
         for input_BI in inputs_BTI.unbind(1):
-            seen_BF, state = self._step(input_BI, state)
+            seen_BF, state, _ = self._step(input_BI, state)
             seen.append(seen_BF)
         return self.readout(torch.stack(seen, 1)), state
 
-    def _step(self, input_BI: Tensor, state: NTMState) -> tuple[Tensor, NTMState]:
-        """One time step; returns what the readout sees, controller features and reads."""
+    def trace(self, inputs_BTI: Tensor, state: NTMState | None = None) -> dict[str, Tensor]:
+        """What the heads do at every step: see `ntmbench.models` for the names and shapes."""
+        state = self.initial_state(len(inputs_BTI)) if state is None else state
+        seen, steps = [], []
+        for input_BI in inputs_BTI.unbind(1):
+            seen_BF, state, values = self._step(input_BI, state)
+            seen.append(seen_BF)
+            steps.append(self._seen_of_heads(state, values))
+        found = {name: torch.stack([step[name] for step in steps], 1) for name in steps[0]}
+        return {"logits": self.readout(torch.stack(seen, 1))} | found
+
+    def _seen_of_heads(self, state: NTMState, values: HeadValues) -> dict[str, Tensor]:
+        """What a step's heads did; of their parameters, those that this addressing uses."""
+        of_both = {"weightings": state.weightings_BJN}
+        if self.addressing != "location":
+            of_both["key_strength"] = values.beta_BJ1[..., 0]
+        if self.addressing == "content+location":
+            of_both["gate"] = values.gate_BJ1[..., 0]
+        if self.addressing != "content":
+            of_both |= {"shift": values.shift_BJS, "gamma": values.gamma_BJ1[..., 0]}
+        found = {"reads": state.reads_BHM, "adds": values.add_BHM, "erases": values.erase_BHM}
+        for name, both in of_both.items():
+            found[f"read_{name}"], found[f"write_{name}"] = both.split(self.heads, 1)
+        return found
+
+    def _step(self, input_BI: Tensor, state: NTMState) -> tuple[Tensor, NTMState, HeadValues]:
+        """One time step.
+
+        Returns what the readout sees (controller features and reads), the state, the head values.
+        """
         fed_BI = torch.cat([input_BI, state.reads_BHM.flatten(1)], 1)
         features_BF, controller = self.controller.step(fed_BI, state.controller)
         values = self._head_values(features_BF)
@@ -223,7 +251,7 @@ class NTM(nn.Module):
         memory_BNM = addressing.erase(state.memory_BNM, write_BHN, values.erase_BHM)
         memory_BNM = addressing.add(memory_BNM, write_BHN, values.add_BHM)
         state = NTMState(controller, reads_BHM, memory_BNM, weightings_BJN)
-        return torch.cat([features_BF, reads_BHM.flatten(1)], 1), state
+        return torch.cat([features_BF, reads_BHM.flatten(1)], 1), state, values
 
     def _head_values(self, features_BF: Tensor) -> HeadValues:
         """The head layer's numbers, brought into range (section 3.3); keys and adds by tanh."""

@@ -1,4 +1,4 @@
-"""What a page is made of, whatever it is written as; and the renderer to Markdown."""
+"""What a page is made of, whatever it is written as: as Markdown here, as HTML in `html`."""
 
 from __future__ import annotations
 
@@ -37,9 +37,13 @@ class Bullets:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of plain text or `code`, the first its header; the first column names the rows."""
+    """Rows of plain text or `code`, the first its header; the first column names the rows.
+
+    entries: the column that names an entry, by which a page can be filtered; none if negative.
+    """
 
     rows: Sequence[Sequence[str]]
+    entries: int = -1
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,66 @@ class Image:
 
 
 @dataclass(frozen=True)
+class Choice:
+    """Views of one thing, each with its name: a page shows one at a time, the first to begin."""
+
+    what: str
+    views: tuple[tuple[str, Image], ...]
+
+
+@dataclass(frozen=True)
+class Fold:
+    """What only some readers want: closed under its title until they open it."""
+
+    title: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One model on one task, at a glance.
+
+    solved: "7/10". share: of the seeds, 0 to 1, NaN where none is finished. lines: what else to
+    say, such as the time to solve. errors: wrong bits as a share of chance, 0 (none) to 1 (a coin)
+    and above, for each point of the evaluation in order; NaN where there is no score. points: their
+    names. trained: whether training draws each of them.
+    """
+
+    solved: str
+    share: float
+    lines: tuple[str, ...] = ()
+    errors: tuple[float, ...] = ()
+    points: tuple[str, ...] = ()
+    trained: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Tasks by entries; a cell is None where an entry has no run of a task."""
+
+    entries: tuple[str, ...]
+    rows: tuple[tuple[str, tuple[Cell | None, ...]], ...]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Everything about one task."""
+
+    task: str
+    blocks: tuple[Block, ...]
+
+
+@dataclass(frozen=True)
 class Rule:
     """A line between the content and what is said about it."""
 
 
-Block = Heading | Text | Note | Bullets | Table | Image | Rule
+Block = Heading | Text | Note | Bullets | Table | Image | Choice | Fold | Matrix | Section | Rule
+
+
+def model_of(entry: str) -> str:
+    """The model of an entry, by which readers filter: `ntm` of `ntm@wide #2 (smoke)`."""
+    return entry.partition("@")[0].partition(" ")[0]
 
 
 def markdown(blocks: Iterable[Block]) -> str:
@@ -76,9 +135,22 @@ def _markdown(block: Block) -> str:
         case Table(rows):
             return _table(rows)
         case Image(path, words):
-            return f"[![{words}]({path}.png)]({path}.svg)"
+            return f"[![{plain(words)}]({path}.png)]({path}.svg)"
+        case Choice(_, views):
+            return "\n\n".join(_markdown(image) for _, image in views)
+        case Fold(title, inside):
+            return "\n\n".join([f"### {plain(title)}", *map(_markdown, inside)])
+        case Matrix(entries, rows):
+            cells = [[task, *map(_cell_text, row)] for task, row in rows]
+            return _table([["task", *entries], *cells])
+        case Section(_, inside):
+            return "\n\n".join(map(_markdown, inside))
         case Rule():
             return "---"
+
+
+def _cell_text(cell: Cell | None) -> str:
+    return "-" if cell is None else "; ".join([cell.solved, *cell.lines])
 
 
 def _table(rows: Sequence[Sequence[str]]) -> str:

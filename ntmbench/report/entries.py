@@ -33,6 +33,8 @@ def with_entries(results: Results) -> Results:
         curves=named(results.curves),
         lengths=named(results.lengths),
         positions=named(results.positions),
+        memory=named(results.memory),
+        evals=named(results.evals),
     )
 
 

@@ -16,6 +16,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
 
 from ntmbench.files import atomic_path
+from ntmbench.report.blocks import model_of
 from ntmbench.report.references import Reference
 
 # Okabe and Ito 2008, "Color Universal Design", without the yellow, which fades on white.
@@ -28,8 +29,15 @@ SEED: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.4}  # one seed among others
 Styles = dict[str, dict[str, Any]]
 LINEAR_BELOW = 0.1  # bits: a symmetric log axis is linear under it, so that zero has a place
 
+FILE_METADATA: dict[str, dict[str, Any]] = {
+    "png": {"Software": None},
+    "svg": {"Date": None, "Creator": None},
+}
+"""No date and no version in a picture: the same bytes every time."""
+
 RC = {
     "svg.hashsalt": "ntmbench",
+    "svg.fonttype": "none",  # text stays text: found, read aloud, and in the page's own font
     "font.size": 9,
     "axes.grid": True,
     "grid.alpha": 0.3,
@@ -62,9 +70,21 @@ def styles(names: Iterable[str]) -> Styles:
 
 def save(figure: Figure, path: Path) -> None:
     """Write `path`.png and `path`.svg, each in one step and without a date in it."""
-    for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None, "Creator": None})):
+    for number, artist in enumerate(figure.findobj(lambda one: _is_of_model(one.get_gid()))):
+        artist.set_gid(f"{artist.get_gid()}:{number}")
+    for kind, metadata in FILE_METADATA.items():
         with atomic_path(path.with_name(f"{path.name}.{kind}")) as temporary:
             figure.savefig(temporary, format=kind, metadata=metadata)
+        figure.set_layout_engine("none")  # laid out once, for both
+
+
+def _is_of_model(gid: str | None) -> bool:
+    return gid is not None and gid.startswith("model:")
+
+
+def gid(entry: str) -> str:
+    """What marks an artist as being of an entry's model, by which a page can be filtered."""
+    return f"model:{model_of(entry)}"
 
 
 def legend(figure: Figure, axes: Iterable[Axes]) -> None:

@@ -155,9 +155,15 @@ def write_files(folder: Path, files: Files) -> None:
         for name in sorted(files, key=lambda name: last.index(name) if name in last else -1):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_bytes(folder / name, files[name])
-        for path in run.written_files if files else []:
-            if path.name not in files:
-                path.unlink(missing_ok=True)
+        for name in _written(run) - files.keys() if files else ():
+            (folder / name).unlink(missing_ok=True)
+
+
+def _written(run: RunFolder) -> set[str]:
+    """The names of the files there that a run writes, under its folder."""
+    tops = {path.name for path in run.written_files}
+    found = (path.relative_to(run.path) for path in run.path.rglob("*") if path.is_file())
+    return {name.as_posix() for name in found if name.parts[0] in tops}
 
 
 def import_ray() -> Any:

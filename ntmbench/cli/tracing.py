@@ -1,0 +1,110 @@
+"""The verb that shows what a memory does: trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ntmbench.cli.group import main
+from ntmbench.errors import UserError
+from ntmbench.files import json_text
+from ntmbench.options import parse_point
+from ntmbench.terminal import say
+
+
+@main.command()
+@click.argument("run", metavar="RUN", type=click.Path(path_type=Path))
+@click.option(
+    "--at", "point", help="The point, such as length=20.  [default: the last one trained]"
+)
+@click.option(
+    "--seed", type=click.IntRange(min=0), default=0, show_default=True,
+    help="Which sequence of the point.",
+)  # fmt: skip
+@click.option(
+    "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True,
+    help="Those with the lowest validation loss, or those after the last update.",
+)  # fmt: skip
+@click.option("--memory-rows", type=click.IntRange(min=1), help="Rows of memory, if not trained.")
+@click.option(
+    "--over-training",
+    is_flag=True,
+    help="Also an animation (GIF) over the weights that were kept during training.",
+)
+@click.option(
+    "--out", type=click.Path(path_type=Path),
+    help="Where, without an ending: .svg, .png, .npz are added.  [default: RUN/trace-POINT]",
+)  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+def trace(
+    run: Path,
+    point: str | None,
+    seed: int,
+    weights: str,
+    memory_rows: int | None,
+    over_training: bool,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Show what the memory of a saved run does on one sequence.
+
+    Writes a figure in the form of the NTM paper's: inputs, outputs, targets, errors, what is added
+    and read, the weightings of every head, and the parameters that steer them; and the same numbers
+    as .npz. Prints, over 32 sequences, how sharp the weightings are (entropy, 0 bits for a single
+    location), the share of locations used, and how often the order of reads follows that of writes.
+
+    \b
+    ntmbench trace results/copy/ntm/seed0
+    ntmbench trace results/copy/ntm/seed0 --at length=50 --seed 3
+    ntmbench trace results/copy/ntm/seed0 --over-training
+    """
+    parsed = parse_point(point) if point is not None else None
+
+    from ntmbench.cells import heading
+    from ntmbench.memory import save_trace
+    from ntmbench.report.animation import save_animation
+    from ntmbench.report.traces import save_trace_figure
+    from ntmbench.saved import load_run
+    from ntmbench.show import heads_table
+
+    result = load_run(run)
+    traced = result.trace(parsed, weights=weights, sequence_seed=seed, memory_rows=memory_rows)
+    usual = parsed is None and seed == 0 and weights == "best" and memory_rows is None
+    if usual and not result.folder.trace_file.exists():
+        result.keep_trace(traced)  # a run of before they were written
+    prefix = out or result.folder.path / _name(traced.trace.point, seed, weights, memory_rows)
+    if not prefix.parent.is_dir():
+        raise UserError(f"--out: there is no folder {prefix.parent}")
+    written = [prefix.with_name(f"{prefix.name}{end}") for end in (".svg", ".png", ".npz")]
+    save_trace_figure(traced.trace, prefix)
+    save_trace(written[-1], traced.trace)
+    if over_training:
+        frames = []
+        for one in result.trace_over_training(parsed, sequence_seed=seed, memory_rows=memory_rows):
+            say(f"after {one.trace.sequences:,} sequences: {one.trace.loss_bits:.3g} bits")
+            frames.append(one.trace)
+        written.append(prefix.with_name(f"{prefix.name}.gif"))
+        save_animation(frames, written[-1])
+    if as_json:
+        click.echo(json_text({"heads": traced.memory, "files": [str(path) for path in written]}))
+        return
+    one = traced.trace
+    score = f"{one.loss_bits:.4g} bits, {one.wrong_bits:.0f} wrong"
+    click.echo(
+        f"{heading(result.config)}, {weights} weights, {one.point}, sequence {seed}: {score}"
+    )
+    click.echo(
+        heads_table(traced.memory)
+        if traced.memory
+        else "this model has no memory that tells what it does: inputs and outputs only"
+    )
+    for path in written:
+        click.echo(f"kept in {path}")
+
+
+def _name(point: str, seed: int, weights: str, memory_rows: int | None) -> str:
+    """`trace-length=20`, with whatever is not as usual."""
+    unusual = [f"seed{seed}"] * (seed > 0) + [weights] * (weights != "best")
+    unusual += [f"rows{memory_rows}"] if memory_rows is not None else []
+    return "-".join(["trace", point, *unusual])
