@@ -10,7 +10,6 @@ import dataclasses
 import io
 import json
 import math
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -27,21 +26,22 @@ PARAMETERS = ("key_strength", "gate", "shift", "gamma")
 OF_BOTH = tuple(f"{kind}_{name}" for kind in KINDS for name in ("weightings", *PARAMETERS))
 HEADS = ("reads", "adds", "erases", *OF_BOTH)
 """What a model's trace may tell of its heads: see `ntmbench.models`."""
-STEPS = ("inputs_TI", "outputs_TO", "targets_TO", "mask_T")
+STEPS = ("inputs_TI", "outputs_TO", "optimum_TO", "targets_TO", "mask_T")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trace:
     """A model on one sequence, step by step.
 
-    outputs_TO: P(bit = 1). heads: arrays by the names of `HEADS`, with time first, of what the
-    model tells; none for a model without memory. point: such as "length=20". sequence_seed: which
-    sequence of that point. sequences: what the model was trained on. loss_bits, wrong_bits: of this
-    sequence. phases, input_channels, output_channels: see `ntmbench.generators`.
+    outputs_TO: P(bit = 1); optimum_TO: the best possible predictor's. heads: arrays by the names of
+    `HEADS`, with time first, of what the model tells; none for a model without memory. point: such
+    as "length=20". sequence_seed: which sequence of that point. sequences: what the model was
+    trained on. loss_bits, wrong_bits: of this sequence. phases, input_channels, output_channels: see `ntmbench.generators`.
     """
 
     inputs_TI: np.ndarray
     outputs_TO: np.ndarray
+    optimum_TO: np.ndarray
     targets_TO: np.ndarray
     mask_T: np.ndarray
     heads: dict[str, np.ndarray] = field(default_factory=dict)
@@ -93,7 +93,7 @@ def load_trace(path: Path) -> Trace:
         UserError: the file is missing, corrupted or no trace.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(str(arrays.pop("about")))
         for name in ("loss_bits", "wrong_bits"):
@@ -103,8 +103,8 @@ def load_trace(path: Path) -> Trace:
         _check(trace)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
-    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(f"{path} is corrupted: {error}") from error
+    except Exception as error:  # of a damaged file numpy raises a dozen kinds, SyntaxError too
+        raise UserError(f"{path} is corrupted: {str(error) or type(error).__name__}") from error
     return trace
 
 
@@ -115,11 +115,11 @@ def _check(trace: Trace) -> None:
     for name, array in named.items():
         if array.ndim < 1 or len(array) != steps or not np.issubdtype(array.dtype, np.number):
             raise ValueError(f"{name} has not {steps} steps of numbers")
-    for name, sides in (("inputs_TI", 2), ("outputs_TO", 2), ("targets_TO", 2), ("mask_T", 1)):
-        if named[name].ndim != sides or not steps:
+    for name in STEPS:
+        if named[name].ndim != (1 if name == "mask_T" else 2) or not steps:
             raise ValueError(f"{name} has the shape {named[name].shape}")
-    if trace.targets_TO.shape != trace.outputs_TO.shape:
-        raise ValueError("targets and outputs differ in shape")
+    if not trace.targets_TO.shape == trace.outputs_TO.shape == trace.optimum_TO.shape:
+        raise ValueError("targets, outputs and optimum differ in shape")
     check_heads(trace.heads, steps)
 
 
@@ -164,11 +164,14 @@ def priority_fit(weightings_TN: np.ndarray, priorities_T: np.ndarray) -> Fit:
     Locations lie on a circle, which is cut in the middle of the widest stretch without a write.
     """
     given = priorities_T != 0
-    priorities, rows = priorities_T[given], weightings_TN.shape[1]
+    priorities, rows = priorities_T[given].astype(float), weightings_TN.shape[1]
     locations = weightings_TN[given].argmax(1)
+    if not len(locations):
+        return Fit(priorities, locations, math.nan, math.nan, math.nan)
     occupied = np.unique(locations)
     gaps = np.diff(occupied, append=occupied[0] + rows)
-    first = occupied[(int(gaps.argmax()) + 1) % len(occupied)]
+    widest = len(gaps) - 1 - int(gaps[::-1].argmax())  # of equal ones that at the memory's end
+    first = occupied[(widest + 1) % len(occupied)]
     unrolled = (locations - first) % rows + first
     unrolled = unrolled.astype(float)
     if len(np.unique(priorities)) < 2:
@@ -188,7 +191,7 @@ def entropy_bits(weightings_XN: np.ndarray) -> np.ndarray:
     total = weightings_XN.sum(-1, keepdims=True)
     share = weightings_XN / np.where(total > 0, total, 1)
     logs = np.log2(share, out=np.zeros_like(share), where=share > 0)
-    found = -(share * logs).sum(-1)
+    found = 0.0 - (share * logs).sum(-1)  # where it is 0, not -0
     return np.where(total[..., 0] > 0, found, math.nan)
 
 

@@ -41,7 +41,7 @@ RUN_COLUMNS = {
     **dict.fromkeys(("best_sequences", "best_val_loss_bits", "last_val_loss_bits"), float),
     **{"diverged_sequences": float, "diverged_tensor": str, "failure": str},
     **dict.fromkeys(("chance_val_loss_bits", "optimum_val_loss_bits"), float),
-    **dict.fromkeys(("ntmbench", "commit", "machine", "path"), str),
+    **dict.fromkeys(("ntmbench", "commit", "torch", "python", "machine", "path"), str),
 }
 
 
@@ -54,7 +54,8 @@ class Results:
     the folder) and `problem`. Numbers that are not known, or were not finite, are NaN. `traces`
     gives the file of each run's trace by the run's path. `axes` gives the evaluation axes of each
     task. For each `config_id`, `configs` gives the `ntmbench.config.identity` that its runs share,
-    and `examples` the whole configuration of the first of them.
+    and `examples` the whole configuration of the first of them. `commands` are those of the sweeps
+    that were given for the folder.
     """
 
     runs: pd.DataFrame
@@ -68,6 +69,7 @@ class Results:
     axes: dict[str, tuple[str, ...]]
     configs: dict[str, dict[str, Any]]
     examples: dict[str, RunConfig]
+    commands: tuple[str, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -118,7 +120,18 @@ def load_results(folder: str | Path) -> Results:
         axes=_task_axes(runs),
         configs={key: identity(config.to_dict()) for key, config in examples.items()},
         examples=examples,
+        commands=_commands(folder),
     )
+
+
+def _commands(folder: Path) -> tuple[str, ...]:
+    """The commands of the sweeps noted in `.sweeps`, each once, in order of their beginning."""
+    found: dict[str, str] = {}
+    for path in sorted(folder.glob(".sweeps/*.json")):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # only a service
+            content = json.loads(path.read_text(encoding="utf-8"))
+            found.setdefault(str(content["command"]), str(content["started"]))
+    return tuple(sorted(found, key=lambda command: (found[command], command)))
 
 
 def config_id(config: dict[str, Any], where: str = "config") -> str:
@@ -241,7 +254,8 @@ def _environment(environment: dict[str, Any]) -> dict[str, str]:
     cores = f"{environment['cores']} cores" if environment.get("cores") else None
     parts = (environment.get("processor"), cores, environment.get("system"), environment.get("gpu"))
     known = {**environment, "machine": ", ".join(str(part) for part in parts if part)}
-    return {name: str(known.get(name) or "") for name in ("ntmbench", "commit", "machine")}
+    names = ("ntmbench", "commit", "torch", "python", "machine")
+    return {name: str(known.get(name) or "") for name in names}
 
 
 def _number(value: Any) -> float:

@@ -201,6 +201,38 @@ def bootstrap(
     return Estimate(value=float(statistic(pooled)), low=low, high=high, count=pooled.size)
 
 
+def bootstrap_each(
+    values_CS: ArrayLike,
+    statistic: Callable[[np.ndarray], Any],
+    rng: np.random.Generator,
+    resamples: int = 1000,
+    confidence: float = 0.95,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Percentile bootstrap intervals (low_C, high_C) of a statistic of every row of `values_CS`.
+
+    A column is a seed; a resample draws the same seeds for all rows. `statistic` is as for
+    `bootstrap`. NaN where there are fewer than `FEWEST_FOR_INTERVAL` seeds.
+
+    Raises:
+        ValueError: not a matrix, or a value is NaN.
+    """
+    values_CS = np.asarray(values_CS, dtype=np.float64)
+    if values_CS.ndim != 2 or np.isnan(values_CS).any():
+        raise ValueError(f"values must be a matrix of numbers: shape {values_CS.shape}")
+    rows, seeds = values_CS.shape
+    if seeds < FEWEST_FOR_INTERVAL or not rows:
+        return np.full(rows, math.nan), np.full(rows, math.nan)
+    drawn_RS = rng.integers(seeds, size=(resamples, seeds))
+    shares = [0.5 - confidence / 2, 0.5 + confidence / 2]
+    step = max(1, CHUNK_ELEMENTS // drawn_RS.size)
+    ends = [
+        np.quantile(statistic(values_CS[i : i + step, drawn_RS]), shares, 1, method="inverted_cdf")
+        for i in range(0, rows, step)
+    ]
+    low_C, high_C = np.concatenate(ends, axis=1)
+    return low_C, high_C
+
+
 def _resample(
     samples: Sequence[np.ndarray],
     statistic: Callable[[np.ndarray], Any],
@@ -332,13 +364,12 @@ def paired_difference(
     Raises:
         ValueError: the shapes differ, there are no pairs, or a value is not finite.
     """
-    differences = np.asarray(a, dtype=np.float64) - np.asarray(b, dtype=np.float64)
-    if np.shape(a) != np.shape(b) or differences.ndim != 1 or differences.size == 0:
-        raise ValueError(
-            f"a and b must be pairs of numbers: shapes {np.shape(a)} and {np.shape(b)}"
-        )
-    if not np.isfinite(differences).all():
+    a, b = np.asarray(a, dtype=np.float64), np.asarray(b, dtype=np.float64)
+    if a.shape != b.shape or a.ndim != 1 or a.size == 0:
+        raise ValueError(f"a and b must be pairs of numbers: shapes {a.shape} and {b.shape}")
+    if not (np.isfinite(a) & np.isfinite(b)).all():
         raise ValueError("a and b must be finite: leave out diverged runs and say so")
+    differences = a - b
     count, mean = differences.size, float(differences.mean())
     if count == 1:
         return PairedDifference(mean=mean, low=-math.inf, high=math.inf, count=1)

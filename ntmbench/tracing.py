@@ -97,6 +97,7 @@ def trace_model(
     trace = Trace(
         inputs_TI=batch.inputs_BTI[0],
         outputs_TO=torch.sigmoid(logits[0]).float().cpu().numpy(),
+        optimum_TO=np.asarray(generator.solve(batch)[0], np.float32),
         targets_TO=batch.targets_BTO[0],
         mask_T=batch.mask_BT[0],
         heads={name: array[0] for name, array in heads.items()},

@@ -41,7 +41,17 @@ RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 ONLY: dict[str, set[str]] = {
     "generators": {"generators", "errors"},
     "models": {"models", "errors", "plugins"},
-    "report": {"report", "results", "memory", "stats", "files", "folder", "errors"},
+    "report": {
+        "__init__",
+        "errors",
+        "files",
+        "folder",
+        "memory",
+        "report",
+        "results",
+        "stats",
+        "streams",
+    },
     "results": {"config", "files", "folder", "errors"},
     "stats": set(),
     "errors": set(),

@@ -53,7 +53,7 @@ class DynamicNgrams:
         return (("next bit", 1),)
 
     def phases(self, *, bits: int) -> Phases:
-        return (("coins", 0), ("prediction", min(self.context, bits - 1)))
+        return (("predictions", 0), ("", min(self.context, bits - 1)))  # after the coins
 
     def sample(self, rng: np.random.Generator, batch_size: int, *, bits: AxisValue) -> Batch:
         """`batch_size` sequences of `bits` bits, one a step."""

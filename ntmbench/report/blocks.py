@@ -1,4 +1,4 @@
-"""What a page is made of, whatever it is written as: as Markdown here, as HTML in `html`."""
+"""What a page is made of, whatever it is written as: Markdown here, HTML in `webpage`."""
 
 from __future__ import annotations
 

@@ -10,6 +10,8 @@ import pandas as pd
 
 from ntmbench.report.tables import finished, spread
 from ntmbench.results import Results
+from ntmbench.stats import bootstrap_each, median
+from ntmbench.streams import stream
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,11 +20,13 @@ class EntryCurve:
 
     seeds: a row a count of training sequences, a column a seed; NaN where a seed has no validation,
         infinite where its validation was not finite.
+    seconds: the same, of training time.
     runs: the entry's rows of `Results.runs`. budget: the sequences that a run was to train on.
     stops: a run ended when it had solved the task (train.stop_when_solved).
     """
 
     seeds: pd.DataFrame
+    seconds: pd.DataFrame
     runs: pd.DataFrame
     budget: int
     stops: bool
@@ -36,7 +40,19 @@ class EntryCurve:
     @property
     def median(self) -> pd.Series:
         """The median over finished seeds at every count of sequences."""
-        return median_curve(self.seeds, self.runs, self.stopped)
+        whole = whole_curves(self.seeds, self.runs, self.stopped)
+        values = median(whole.to_numpy()) if len(whole) else []
+        return pd.Series(values, index=whole.index)
+
+    def interval(self, purpose: str) -> tuple[np.ndarray, np.ndarray]:
+        """The 95 % bootstrap interval of `median`, of which it has the index; NaN for few seeds."""
+        whole = whole_curves(self.seeds, self.runs, self.stopped)
+        return bootstrap_each(whole.to_numpy(), median, stream(0, f"curve {purpose}"))
+
+    @property
+    def median_seconds(self) -> pd.Series:
+        """The median training time over the seeds that have got to each count of `median`."""
+        return self.seconds.median(axis=1).reindex(self.median.index)
 
     @property
     def carried(self) -> bool:
@@ -78,6 +94,7 @@ def entry_curves(results: Results, task: str) -> dict[str, EntryCurve]:
         train = results.examples[runs["config_id"].iloc[0]].train
         found[str(entry)] = EntryCurve(
             seeds=own.pivot(index="sequences", columns="seed", values="val_loss_bits"),
+            seconds=own.pivot(index="sequences", columns="seed", values="seconds"),
             runs=runs,
             budget=train.sequences,
             stops=train.stop_when_solved,
@@ -85,8 +102,8 @@ def entry_curves(results: Results, task: str) -> dict[str, EntryCurve]:
     return found
 
 
-def median_curve(seeds: pd.DataFrame, runs: pd.DataFrame, stopped: list[int]) -> pd.Series:
-    """The median over finished seeds (columns) at every count of sequences that all of them have.
+def whole_curves(seeds: pd.DataFrame, runs: pd.DataFrame, stopped: list[int]) -> pd.DataFrame:
+    """The finished seeds (columns) at every count of sequences that all of them have.
 
     A diverged run counts as infinite from its last finite validation on, one that `stopped` early
     with its last value. Only where no run is finished are the unfinished ones taken.
@@ -101,5 +118,4 @@ def median_curve(seeds: pd.DataFrame, runs: pd.DataFrame, stopped: list[int]) ->
     for seed in stopped:
         if seed in seeds:
             seeds[seed] = seeds[seed].ffill()
-    whole = seeds.dropna()
-    return pd.Series(np.median(whole.to_numpy(), axis=1) if len(whole) else [], index=whole.index)
+    return seeds.dropna()

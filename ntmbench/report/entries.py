@@ -18,7 +18,9 @@ def with_entries(results: Results) -> Results:
 
     An entry bears its model's label. Where runs of one task and label differ in configuration they
     are `ntm #1`, `ntm #2`: seeds of different settings are never averaged. A smoke run says so.
+    Runs stand in the order of their tasks' sources, so that those of a paper are in its order.
     """
+    results = dataclasses.replace(results, runs=_in_order(results))
     names = _names(results.runs)
 
     def named(table: pd.DataFrame) -> pd.DataFrame:
@@ -36,6 +38,17 @@ def with_entries(results: Results) -> Results:
         memory=named(results.memory),
         evals=named(results.evals),
     )
+
+
+def _in_order(results: Results) -> pd.DataFrame:
+    """The runs in order of their tasks' sources, then of the tasks' names; else as they were."""
+    runs = results.runs
+    configs = (results.examples[config_id].task for config_id in runs["config_id"])
+    first: dict[str, tuple[str, str]] = {}
+    for task in configs:
+        first.setdefault(task.name, (task.source, task.name))
+    order = sorted(range(len(runs)), key=lambda i: first[runs["task"].iloc[i]])
+    return runs.iloc[order].reset_index(drop=True)
 
 
 def _names(runs: pd.DataFrame) -> pd.DataFrame:

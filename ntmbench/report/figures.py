@@ -21,6 +21,7 @@ from ntmbench.report.style import (
     Styles,
     count_axis,
     finite,
+    gid,
     legend,
     level,
     loss_axis,
@@ -33,17 +34,36 @@ PUBLISHED_MARKS = {"lstm": "s", "ntm": "D", "ntm-ff": "^"}  # the models of the 
 MEDIAN: dict[str, Any] = {"linewidth": 2.2}
 
 
-def learning_curves(results: Results, task: str, styles: Styles) -> Figure:
-    """Validation loss against training sequences: every seed thin, the median over seeds thick."""
+def curves_in_seconds(results: Results, task: str, styles: Styles) -> Figure:
+    """`learning_curves` against the seconds of training; medians stand at the median time."""
+    return learning_curves(results, task, styles, seconds=True)
+
+
+def learning_curves(
+    results: Results, task: str, styles: Styles, *, seconds: bool = False
+) -> Figure:
+    """Validation loss against training: every seed thin, the median over seeds thick.
+
+    With the 95 % bootstrap interval of the median, from three seeds on.
+    """
     figure = Figure(figsize=(7.0, 4.4), layout="constrained")
     ax = figure.subplots()
     for entry, curve in entry_curves(results, task).items():
         look: dict[str, Any] = {key: styles[entry][key] for key in ("color", "linestyle")}
+        name = gid(entry)
         for seed in curve.seeds:
             line = curve.seeds[seed].dropna()
-            ax.plot(line.index, finite(line), color=look["color"], **SEED)
-        ax.plot(curve.median.index, finite(curve.median), **look, **MEDIAN, label=entry)
-        _mark_ends(ax, curve, look["color"])
+            x = curve.seconds[seed][line.index] if seconds else line.index
+            ax.plot(x, finite(line), color=look["color"], gid=name, **SEED)
+        middle = curve.median
+        x = curve.median_seconds if seconds else middle.index
+        ax.plot(x, finite(middle), gid=name, label=entry, **look, **MEDIAN)
+        low, high = curve.interval(f"{task} {entry}")
+        if len(low) and not np.isnan(low).all():
+            top = np.where(np.isinf(high), 1e6, high)
+            band: dict[str, Any] = {"color": look["color"], "alpha": 0.12, "linewidth": 0}
+            ax.fill_between(np.asarray(x, float), finite(low), top, gid=name, **band)
+        _mark_ends(ax, curve, look["color"], seconds, name)
     levels = on_validation(results, task)
     optimum = highest_optimum(levels or at_points(results, task, "loss_bits"))
     marks = [m for m in published(results, task) if not m.at]
@@ -56,31 +76,33 @@ def learning_curves(results: Results, task: str, styles: Styles) -> Figure:
     undated = [mark for mark in marks if mark.sequences is None]
     for mark in marks:
         colour, label = _colour(results, task, mark.model, styles), f"published: {mark.model}"
-        if mark.sequences is not None:
+        if mark.sequences is not None and not seconds:
             _hollow(ax, mark, colour, label, x=mark.sequences)
-        else:
+        elif mark.sequences is None:
             place = {"x": 0.985 - 0.025 * undated.index(mark), "at": ax.get_yaxis_transform()}
             _hollow(ax, mark, colour, f"{label}, training not said", **place)
-    ax.set(xlabel="training sequences", ylabel="validation loss, bits a sequence", title=task)
+    unit = "seconds of training, on the machines named below" if seconds else "training sequences"
+    ax.set(xlabel=unit, ylabel="validation loss, bits a sequence", title=task)
     count_axis(ax)
     legend(figure, [ax])
     return figure
 
 
-def _mark_ends(ax: Axes, curve: EntryCurve, colour: str) -> None:
+def _mark_ends(ax: Axes, curve: EntryCurve, colour: str, seconds: bool, name: str) -> None:
     """Marks where a seed's curve ends before its budget: it diverged, is unfinished or failed."""
     seeds, runs = curve.seeds, curve.runs
     for status, mark in (("diverged", "x"), ("unfinished", "o"), ("failed", "s")):
         for seed in runs.loc[runs["status"] == status, "seed"]:
             line = seeds[seed][np.isfinite(seeds[seed])] if seed in seeds else seeds.iloc[:0, :0]
             if len(line):
-                end = (line.index[-1:], line.iloc[-1:])
+                at = line.index[-1:]
+                end = (curve.seconds[seed][at] if seconds else at, line.iloc[-1:])
                 look: dict[str, Any] = {
                     "color": colour,
                     "markerfacecolor": "none",
                     "linestyle": "none",
                 }
-                ax.plot(*end, marker=mark, markersize=7, **look)
+                ax.plot(*end, marker=mark, markersize=7, gid=name, **look)
                 ax.plot([], [], marker=mark, label=f"{status} here", **{**look, "color": GREY})
 
 
@@ -91,7 +113,10 @@ def _settled(curves: pd.DataFrame, optimum: float) -> list[float]:
 
 
 def generalization(results: Results, task: str, styles: Styles) -> Figure:
-    """Loss and wrong bits at every point of the evaluation: medians, and each seed a small mark."""
+    """Loss and wrong bits at every point of the evaluation: medians, and each seed a small mark.
+
+    Bars are 95 % bootstrap intervals of the medians, from three seeds on.
+    """
     figure = Figure(figsize=(9.0, 4.4), layout="constrained")
     panels = figure.subplots(1, 2)
     figure.suptitle(task)
@@ -114,11 +139,15 @@ def _points_panel(ax: Axes, results: Results, task: str, metric: str, styles: St
         rows, look = best[best["entry"] == entry], styles[entry]
         shift = 0.0 if places.numeric else 0.5 * ((index + 0.5) / len(entries) - 0.5)
         at = rows["point"].map(places.x) + shift
-        ax.plot(at, finite(rows["value"]), look["marker"], color=look["color"], ms=3, alpha=0.45)
+        name, seed = gid(entry), {"color": look["color"], "ms": 3, "alpha": 0.45}
+        ax.plot(at, finite(rows["value"]), look["marker"], gid=name, **seed)
         line = scores[scores["entry"] == entry]
         line = line.assign(x=line["point"].map(places.x) + shift).sort_values("x")
         style = {**look, **MEDIAN, "linestyle": look["linestyle"] if places.numeric else "none"}
-        ax.plot(line["x"], finite(line["median"]), **style, ms=7, label=entry)
+        ax.plot(line["x"], finite(line["median"]), **style, ms=7, label=entry, gid=name)
+        low, high = finite(line["from"]), np.where(np.isinf(line["to"]), 1e9, line["to"])
+        bars: dict[str, Any] = {"colors": look["color"], "linewidth": 1.2, "gid": name}
+        ax.vlines(line["x"], low, high, **bars)
     references = at_points(results, task, metric)
     optimum = highest_optimum(references)
     marks = published(results, task) if metric == "loss_bits" else []

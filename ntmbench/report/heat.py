@@ -66,4 +66,4 @@ def save_picture(figure: Figure, path: Path) -> None:
     """Write a .png or .svg, in one step. UserError if it cannot be written."""
     kind = path.suffix.lower().removeprefix(".")
     with house_style(), atomic_path(path) as temporary:
-        figure.savefig(temporary, format=kind, metadata=FILE_METADATA[kind])
+        figure.savefig(temporary, format=kind, metadata=FILE_METADATA[kind], dpi=150)

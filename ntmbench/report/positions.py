@@ -11,7 +11,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ntmbench.report.references import agreeing
-from ntmbench.report.style import GREY, LEVELS, SEED, Styles, finite, legend, reference_colour
+from ntmbench.report.style import (
+    GREY,
+    LEVELS,
+    SEED,
+    Styles,
+    finite,
+    gid,
+    legend,
+    reference_colour,
+)
 from ntmbench.report.tables import finished
 from ntmbench.results import Results
 
@@ -65,8 +74,9 @@ def _seeds_and_median(
     ax: Axes, lines: pd.DataFrame, missing: int, look: dict[str, Any], label: str
 ) -> None:
     """Every seed thin, their median thick; a seed that is missing or not finite counts as worst."""
+    name = gid(label)
     for column in lines:
-        ax.plot(lines.index, lines[column], color=look["color"], **SEED)
+        ax.plot(lines.index, lines[column], color=look["color"], gid=name, **SEED)
     worst = np.full((len(lines), missing), np.inf)
     median = np.median(np.hstack([lines.fillna(np.inf).to_numpy(), worst]), axis=1)
-    ax.plot(lines.index, finite(median), **look, linewidth=1.8, label=label)
+    ax.plot(lines.index, finite(median), **look, linewidth=1.8, label=label, gid=name)

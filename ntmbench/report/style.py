@@ -44,7 +44,6 @@ RC = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
-    "savefig.dpi": 150,
     "path.simplify": True,
 }
 
@@ -68,13 +67,13 @@ def styles(names: Iterable[str]) -> Styles:
     }
 
 
-def save(figure: Figure, path: Path) -> None:
+def save(figure: Figure, path: Path, dpi: int = 150) -> None:
     """Write `path`.png and `path`.svg, each in one step and without a date in it."""
     for number, artist in enumerate(figure.findobj(lambda one: _is_of_model(one.get_gid()))):
         artist.set_gid(f"{artist.get_gid()}:{number}")
     for kind, metadata in FILE_METADATA.items():
         with atomic_path(path.with_name(f"{path.name}.{kind}")) as temporary:
-            figure.savefig(temporary, format=kind, metadata=metadata)
+            figure.savefig(temporary, format=kind, metadata=metadata, dpi=dpi)
         figure.set_layout_engine("none")  # laid out once, for both
 
 

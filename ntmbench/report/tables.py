@@ -11,12 +11,12 @@ import pandas as pd
 
 from ntmbench.report.references import at_points
 from ntmbench.results import Results
-from ntmbench.stats import median_time, wilson
+from ntmbench.stats import FEWEST_FOR_INTERVAL, bootstrap, iqm, median, median_time, wilson
+from ntmbench.streams import stream
 
 NONE = "-"
 DIVERGED, NOT_FINITE = "diverged", "not finite"
 NEGLIGIBLE = 1e-9  # the chance of guessing a long sequence needs no digits
-FEWEST_FOR_INTERVAL = 3  # an interval from one or two seeds spans nearly all of 0..1
 STATUSES = ("complete", "diverged", "unfinished", "failed")
 RESULTS = ("complete", "diverged")
 BEST = ("median_best_val_loss_bits", "lowest_best_val_loss_bits", "highest_best_val_loss_bits")
@@ -40,6 +40,8 @@ def summarize(results: Results) -> pd.DataFrame:
         count, solved = len(ended), int(ended["solved"].sum())
         low, high = wilson(solved, count) if count else (math.nan, math.nan)
         losses = ended["best_val_loss_bits"]
+        known = losses.where(np.isfinite(losses), math.inf)
+        middle = bootstrap([known], iqm, stream(0, f"{task} {entry}")) if count else None
         rows.append(
             {
                 **{"task": task, "entry": entry, "model": first["model"]},
@@ -48,9 +50,12 @@ def summarize(results: Results) -> pd.DataFrame:
                 **{name: int((runs["status"] == name).sum()) for name in STATUSES},
                 **{"solved": solved, "solved_share": solved / count if count else math.nan},
                 **{"solved_low": low, "solved_high": high},
-                "median_sequences_to_solve": median_time(ended["solved_sequences"]),
-                "median_seconds_to_solve": median_time(ended["solved_seconds"]),
+                "median_sequences_to_solve": _time(ended["solved_sequences"]),
+                "median_seconds_to_solve": _time(ended["solved_seconds"]),
                 **dict(zip(BEST, spread(losses, count), strict=True)),
+                "iqm_best_val_loss_bits": middle.value if middle else math.nan,
+                "iqm_low": middle.low if middle else math.nan,
+                "iqm_high": middle.high if middle else math.nan,
                 "without_loss": _why(ended, ended.loc[np.isfinite(losses), "seed"]),
                 "sequences": ended["sequences"].median(),
                 "sequences_per_second": _speed(runs),
@@ -58,6 +63,12 @@ def summarize(results: Results) -> pd.DataFrame:
             }
         )
     return pd.DataFrame(rows, columns=None if rows else ["task", "entry"])
+
+
+def _time(times: Iterable[float]) -> float:
+    """The median time to solve, NaN where it was not reached."""
+    found = median_time(times)
+    return math.nan if found is None else found
 
 
 def _why(runs: pd.DataFrame, scored: Iterable[int]) -> str:
@@ -80,21 +91,24 @@ def spread(
 
     A run that diverged has no score, and leaving it out would flatter the model.
     """
-    known = np.array([value for value in values if math.isfinite(value)])
-    full = np.concatenate([known, np.full(max(count - len(known), 0), worst)])
+    full = whole(values, count, worst)
     if not len(full):
         return math.nan, math.nan, math.nan
-    ordered = np.sort(full)
-    middle = ordered[(len(full) - 1) // 2], ordered[len(full) // 2]
-    median = middle[0] if middle[0] == middle[1] else (middle[0] + middle[1]) / 2
-    return float(median), float(ordered[0]), float(ordered[-1])
+    return float(median(full)), float(full.min()), float(full.max())
+
+
+def whole(values: Iterable[float], count: int, worst: float = math.inf) -> np.ndarray:
+    """The finite values, and `worst` for each of the `count` runs that has none."""
+    known = np.array([value for value in values if math.isfinite(value)])
+    return np.concatenate([known, np.full(max(count - len(known), 0), worst)])
 
 
 def point_scores(results: Results, task: str, metric: str) -> pd.DataFrame:
-    """Columns `entry`, `point`, `median`, `low`, `high` and `why`, over finished seeds.
+    """Columns `entry`, `point`, `median`, `low`, `high`, `why`, `from`, `to`, over finished seeds.
 
     The scores of the weights with the lowest validation loss. A seed without a finite score is
-    worse than any other; `why` says what became of it.
+    worse than any other; `why` says what became of it. `from` and `to` are the 95 % bootstrap
+    interval of the median, NaN for too few seeds.
     """
     table = results.lengths
     table = table[(table["task"] == task) & (table["metric"] == metric)]
@@ -109,7 +123,11 @@ def point_scores(results: Results, task: str, metric: str) -> pd.DataFrame:
             own = scored.get((entry, point), best.iloc[:0])
             rows.append([entry, point, *spread(own["value"], len(ended), worst)])
             rows[-1].append(_why(ended, own["seed"]))
-    return pd.DataFrame(rows, columns=["entry", "point", "median", "low", "high", "why"])
+            seeds = whole(own["value"], len(ended), worst)
+            found = bootstrap([seeds], median, stream(0, f"{task} {entry} {point} {metric}"))
+            rows[-1] += [found.low, found.high]
+    columns = ["entry", "point", "median", "low", "high", "why", "from", "to"]
+    return pd.DataFrame(rows, columns=columns)
 
 
 def bits_table(results: Results, task: str, metric: str) -> list[list[str]]:
@@ -124,7 +142,7 @@ def bits_table(results: Results, task: str, metric: str) -> list[list[str]]:
     )
     rows = [["", *points]]
     for entry, known in scores.groupby("entry", sort=False):
-        cells = {row[1]: range_text(*row[2:]) for row in known.itertuples(index=False, name=None)}
+        cells = {row[1]: range_text(*row[2:6]) for row in known.itertuples(index=False, name=None)}
         rows.append([str(entry), *(cells.get(point, NONE) for point in points)])
     for reference in references:
         values = (reference.values.get(point, math.nan) for point in points)
@@ -136,8 +154,9 @@ def summary_rows(summary: pd.DataFrame) -> list[list[str]]:
     """`summarize` of one task as rows of text, header first."""
     header = ["entry", "solved seeds", "95 % interval", "sequences to solve, median"]
     header += ["seconds to solve, median", "best validation loss, bits"]
-    header += ["diverged", "unfinished", "failed"]
-    rows = [[*header, "sequences/s", "parameters"]]
+    header += ["its interquartile mean (95 % interval)"]
+    ended = [name for name in STATUSES[1:] if summary[name].any()]
+    rows = [[*header, *ended, "sequences/s", "parameters"]]
     for row in summary.to_dict("records"):
         losses = row[BEST[0]], row[BEST[1]], row[BEST[2]]
         enough = row["finished"] >= FEWEST_FOR_INTERVAL
@@ -145,14 +164,13 @@ def summary_rows(summary: pd.DataFrame) -> list[list[str]]:
         rows.append(
             [
                 row["entry"],
-                _share_text(row),
+                solved_text(row),
                 interval,
                 time_text(row["median_sequences_to_solve"]) if row["finished"] else NONE,
                 time_text(row["median_seconds_to_solve"]) if row["finished"] else NONE,
                 range_text(*losses, row["without_loss"]),
-                str(row["diverged"]),
-                str(row["unfinished"]),
-                str(row["failed"]),
+                _iqm_text(row),
+                *(str(row[name]) for name in ended),
                 number_text(row["sequences_per_second"]),
                 number_text(row["parameters"]),
             ]
@@ -160,23 +178,22 @@ def summary_rows(summary: pd.DataFrame) -> list[list[str]]:
     return rows
 
 
-def overview_rows(summary: pd.DataFrame) -> list[list[str]]:
-    """Tasks by entries: solved seeds of those finished, and how many ended otherwise."""
-    entries = sorted(set(summary["entry"]))
-    rows = [["task", *entries]]
-    for task, group in summary.groupby("task", sort=True):
-        cells = {row["entry"]: _solved_text(row) for row in group.to_dict("records")}
-        rows.append([str(task), *(cells.get(entry, NONE) for entry in entries)])
-    return rows
-
-
-def _solved_text(row: dict[Any, Any]) -> str:
-    notes = [f"{row[name]} {name}" for name in STATUSES[1:] if row[name]]
-    return f"{_share_text(row)} ({', '.join(notes)})" if notes else _share_text(row)
-
-
-def _share_text(row: dict[Any, Any]) -> str:
+def solved_text(row: dict[Any, Any]) -> str:
+    """Solved seeds of all that are finished, in a row of `summarize`."""
     return f"{row['solved']}/{row['finished']}" if row["finished"] else NONE
+
+
+def _iqm_text(row: dict[Any, Any]) -> str:
+    text = number_text(row["iqm_best_val_loss_bits"], row["without_loss"] or NOT_FINITE)
+    if math.isnan(row["iqm_low"]):
+        return text
+    ends = (number_text(row[name], row["without_loss"]) for name in ("iqm_low", "iqm_high"))
+    return f"{text} ({' to '.join(ends)})"
+
+
+def share_text(value: float) -> str:
+    """A share as a percentage."""
+    return NONE if math.isnan(value) else f"{value:.0%}"
 
 
 def number_text(value: float, why: str = NOT_FINITE) -> str:
@@ -201,3 +218,49 @@ def range_text(median: float, low: float, high: float, why: str = NOT_FINITE) ->
 def time_text(value: float | None) -> str:
     """A median time to solve; one that is None or NaN was not reached."""
     return "not reached" if value is None or math.isnan(value) else number_text(value)
+
+
+def run_rows(runs: pd.DataFrame) -> list[list[str]]:
+    """Every run of a task, header first."""
+    header = ["entry", "seed", "status", "solved after, sequences", "best validation loss, bits"]
+    rows = [[*header, "last validation loss, bits", "trained on, sequences", "seconds", "skipped"]]
+    for row in runs.to_dict("records"):
+        solved = number_text(row["solved_sequences"]) if row["solved"] else "not reached"
+        rows.append(
+            [
+                row["entry"],
+                str(row["seed"]),
+                row["status"],
+                solved if row["status"] in RESULTS else NONE,
+                number_text(row["best_val_loss_bits"]),
+                number_text(row["last_val_loss_bits"]),
+                *(number_text(row[name]) for name in ("sequences", "seconds", "skipped")),
+            ]
+        )
+    return rows
+
+
+MEMORY_NUMBERS = (
+    ("read entropy, bits", "read", "entropy_bits", "mean"),
+    ("write entropy, bits", "write", "entropy_bits", "mean"),
+    ("locations read", "read", "locations_used", "mean"),
+    ("locations written", "write", "locations_used", "mean"),
+    ("order followed", "read", "order_followed", "max"),
+    ("linear in the priority, R²", "write", "priority_r2", "max"),
+)
+
+
+def memory_rows(results: Results, task: str) -> list[list[str]]:
+    """What the memory of every run did, in numbers, header first; see `ntmbench.memory`."""
+    table = results.memory[results.memory["task"] == task]
+    kinds = [kind for kind in MEMORY_NUMBERS if (table["metric"] == kind[2]).any()]
+    rows = [["entry", "seed", *(name for name, *_ in kinds)]]
+    for (entry, seed), own in table.groupby(["entry", "seed"], sort=False):
+        cells = []
+        for _, head, metric, over_heads in kinds:
+            chosen = own[(own["metric"] == metric) & own["head"].str.startswith(head)]
+            value = chosen["value"].agg(over_heads) if len(chosen) else math.nan
+            share = metric in ("locations_used", "order_followed")
+            cells.append(share_text(value) if share else number_text(value))
+        rows.append([str(entry), str(seed), *cells])
+    return rows

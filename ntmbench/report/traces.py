@@ -30,10 +30,11 @@ UNSCORED = "#dddddd"
 WEIGHTING: dict[str, Any] = {"cmap": "magma", "vmin": 0.0, "vmax": 1.0}
 SIDES = {"write": 0, "read": 1}
 LABELS = {"key_strength": "key strength", "gate": "gate", "shift": "mean shift", "gamma": "gamma"}
-WIDTH, TOP, BOTTOM, BETWEEN = 9.0, 0.85, 0.45, 0.28
+WIDTH, TOP, LINE, BOTTOM, BETWEEN = 9.0, 0.5, 0.18, 0.45, 0.28
 LEFTS, PANEL, BAR = (0.75, 4.85), 3.3, (8.28, 0.08)
 CHANNEL, PARAMETER = 0.105, 0.65
 """Inches, of the figure, its margins and its panels: a layout engine would take a second."""
+TRACE_DPI = 100  # of figures with dozens of panels, twice as quick as others' 150
 SEEN = 0.05  # a location under this weight in every head and step need not be drawn
 FEWEST_LOCATIONS = 16
 IMAGE: dict[str, Any] = {"aspect": "auto", "interpolation": "none"}
@@ -61,16 +62,18 @@ def trace_figure(trace: Trace) -> Figure:
 def save_trace_figure(trace: Trace, path: Path) -> None:
     """Write `path`.svg and `path`.png, each in one step. UserError if they cannot be written."""
     with house_style():
-        save(trace_figure(trace), path)
+        save(trace_figure(trace), path, TRACE_DPI)
 
 
-def composed(rows: list[Row], trace: Trace) -> Figure:
+def composed(rows: list[Row], trace: Trace, words: str = "") -> Figure:
     """The rows one below the other; those whose x axis is not the step come last."""
     timed = [row for row in rows if row.timed][-1]
     untimed = 0.3 * (rows[-1] is not timed)
-    height = TOP + sum(row.height + BETWEEN for row in rows) - BETWEEN + BOTTOM + untimed
+    words = words or title(trace)
+    above = TOP + LINE * len(words.splitlines())
+    height = above + sum(row.height + BETWEEN for row in rows) - BETWEEN + BOTTOM + untimed
     figure = Figure(figsize=(WIDTH, height))
-    top = height - TOP
+    top = height - above
     for number, row in enumerate(rows):
         top -= 0.0 if row.timed else untimed
         bottom = top - row.height
@@ -91,7 +94,7 @@ def composed(rows: list[Row], trace: Trace) -> Figure:
             bar.set_label(row.scale[1], fontsize=7)
             bar.ax.tick_params(labelsize=6)
         top = bottom - BETWEEN
-    figure.text(0.5, 1 - 0.1 / height, title(trace), ha="center", va="top", fontsize=10)
+    figure.text(0.5, 1 - 0.1 / height, words, ha="center", va="top", fontsize=10)
     return figure
 
 
@@ -102,17 +105,32 @@ def title(trace: Trace) -> str:
     return f"{run}\nafter {trace.sequences:,} sequences: {score}"
 
 
+def example_rows(trace: Trace) -> list[Row]:
+    """Inputs and targets."""
+    inputs, targets = trace.inputs_TI, _where_scored(trace, trace.targets_TO)
+    high = 0.3 + CHANNEL * max(inputs.shape[1], targets.shape[1])
+    paints: list[Paint | None] = [
+        channels(inputs, trace.input_channels, "inputs", "Greys"),
+        channels(targets, trace.output_channels, "targets", "Greys"),
+    ]
+    return [Row(high, paints)]
+
+
+def _where_scored(trace: Trace, values_TO: np.ndarray) -> np.ndarray:
+    return np.where(trace.mask_T[:, None] > 0, values_TO, np.nan)
+
+
+def channels(values_TC: np.ndarray, named: list[list[Any]], label: str, cmap: str) -> Paint:
+    """What paints a panel with a row a channel."""
+    return lambda ax: _channels(ax, values_TC, named, label, cmap)
+
+
 def sequence_rows(trace: Trace) -> list[Row]:
     """Inputs and outputs; targets and errors."""
-    scored = trace.mask_T > 0
-    outputs = np.where(scored[:, None], trace.outputs_TO, np.nan)
-    errors = np.where(scored[:, None], np.abs(trace.outputs_TO - trace.targets_TO), np.nan)
-    targets = np.where(scored[:, None], trace.targets_TO, np.nan)
+    outputs = _where_scored(trace, trace.outputs_TO)
+    errors = _where_scored(trace, np.abs(trace.outputs_TO - trace.targets_TO))
+    targets = _where_scored(trace, trace.targets_TO)
     inputs, names = trace.inputs_TI, (trace.input_channels, trace.output_channels)
-
-    def channels(values_TC: np.ndarray, named: list[list[Any]], label: str, cmap: str) -> Paint:
-        return lambda ax: _channels(ax, values_TC, named, label, cmap)
-
     high = [0.3 + CHANNEL * count for count in (inputs.shape[1], targets.shape[1])]
     return [
         Row(

@@ -1,0 +1,176 @@
+"""The report's figures: which there are of a task, drawn into files; the same bytes every time."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from ntmbench.errors import UserError
+from ntmbench.memory import Trace, load_trace
+from ntmbench.report import figures, pictures
+from ntmbench.report.blocks import Image
+from ntmbench.report.positions import positions
+from ntmbench.report.style import Styles, house_style, save, styles
+from ntmbench.report.survival import survival
+from ntmbench.report.tables import finished
+from ntmbench.report.traces import TRACE_DPI, trace_figure
+from ntmbench.results import Results
+
+NAMES = (
+    *("example", "curves", "seconds", "survival", "generalization", "repeats", "positions"),
+    *("predictions", "memory-rows", "trace-.+"),
+)
+"""What follows the task in the name of a figure's file."""
+
+
+@dataclass
+class Drawn:
+    """A task's images by kind; `traces` by entry. notes: what could not be drawn, and why."""
+
+    images: dict[str, Image] = field(default_factory=dict)
+    traces: dict[str, Image] = field(default_factory=dict)
+    notes: list[str] = field(default_factory=list)
+
+    @property
+    def paths(self) -> list[str]:
+        """Where the figures are, without their endings."""
+        return [image.path for image in [*self.images.values(), *self.traces.values()]]
+
+
+def draw(results: Results, out: Path) -> dict[str, Drawn]:
+    """Draw every task's figures into `out`."""
+    looks, drawn = styles(results.runs["entry"]), {}
+    with house_style():
+        for task in dict.fromkeys(map(str, results.runs["task"])):
+            found = drawn[task] = Drawn()
+            traces = best_traces(results, task, found.notes)
+            for kind, words, make in _kinds(results, task, looks, traces):
+                found.images[kind] = _saved(make(), out, f"{task}-{kind}", words)
+            for entry, trace in traces.items():
+                if trace.heads:
+                    name, words = f"{task}-trace-{entry}", _trace_words(trace)
+                    found.traces[entry] = _saved(trace_figure(trace), out, name, words, TRACE_DPI)
+    return drawn
+
+
+def _saved(figure: Figure, out: Path, name: str, words: str, dpi: int = 150) -> Image:
+    path = "figures/" + re.sub(r"[^\w.@=,#-]", "_", name).replace("#", "")
+    save(figure, out / path, dpi)
+    return Image(path, words)
+
+
+def _kinds(
+    results: Results, task: str, looks: Styles, traces: dict[str, Trace]
+) -> Iterator[tuple[str, str, Callable[[], Figure]]]:
+    """The kinds of figures that there is something for: name, words, and what draws it."""
+
+    def rows(table: pd.DataFrame) -> bool:
+        return bool((table["task"] == task).any())
+
+    if traces:
+        first = next(iter(traces.values()))
+        words = (
+            f"An example of {task}, {first.point}: what is given and what is due, a step a column"
+        )
+        yield "example", words, lambda: pictures.example(first)
+    if rows(results.curves):
+        words = (
+            f"Learning curves of {task}: validation loss in bits a sequence against training "
+            "{}, every seed thin, the median over seeds thick with its 95 % interval"
+        )
+        unit = words.format("sequences")
+        yield "curves", unit, lambda: figures.learning_curves(results, task, looks)
+        unit = words.format("time in seconds")
+        yield "seconds", unit, lambda: figures.curves_in_seconds(results, task, looks)
+    if rows(finished(results.runs)):
+        words = (
+            f"Time to solve {task}: the share of seeds that have not solved it after so many "
+            "training sequences (Kaplan-Meier, with 95 % intervals); ticks are runs that ended "
+            "unsolved"
+        )
+        yield "survival", words, lambda: survival(results, task, looks)
+    if rows(results.lengths):
+        words = (
+            f"Generalization on {task}: loss and wrong bits a sequence at every point of the "
+            "evaluation, median over seeds with its 95 % interval, each seed a small mark"
+        )
+        yield "generalization", words, lambda: figures.generalization(results, task, looks)
+        if len(results.axes.get(task, ())) == 2 and rows(
+            results.lengths[results.lengths["weights"] == "best"]
+        ):
+            words = (
+                f"Wrong bits on {task} over both of its axes, median over seeds, a panel a model"
+            )
+            yield "repeats", words, lambda: pictures.two_axes(results, task)
+    if rows(results.positions):
+        words = (
+            f"Loss by position on {task}: mean loss in bits at every position against the "
+            "optimum, and the regret added up"
+        )
+        yield "positions", words, lambda: positions(results, task, looks)
+    same = _same_sequence(traces)
+    if same and _is_uncertain(next(iter(same.values()))):
+        words = (
+            f"Predictions on one sequence of {task} at every position: the bit, what the best "
+            "possible predictor says, and what the best seed of each model says"
+        )
+        yield "predictions", words, lambda: pictures.predictions(same)
+    evals = pictures.memory_evals(results, task)
+    if evals["memory_rows"].nunique() > 1:
+        words = f"Wrong bits on {task} by sequence length and memory rows at test time"
+        yield "memory-rows", words, lambda: pictures.by_memory_rows(results, task)
+
+
+def best_traces(results: Results, task: str, notes: list[str]) -> dict[str, Trace]:
+    """The trace of the best seed of each entry: that with the lowest validation loss.
+
+    What is missing or broken is said in `notes`.
+    """
+    runs, found = results.runs[results.runs["task"] == task], {}
+    for entry, group in finished(runs).groupby("entry", sort=False):
+        scored = group[np.isfinite(group["best_val_loss_bits"])]
+        if scored.empty:
+            continue
+        path = str(scored.sort_values("best_val_loss_bits", kind="stable")["path"].iloc[0])
+        if path not in results.traces:
+            notes.append(f"`{path}` has no trace; `ntmbench trace RUN` makes one.")
+            continue
+        try:
+            found[str(entry)] = load_trace(results.traces[path])
+        except UserError as error:
+            said = str(error).replace(str(results.traces[path]), "trace.npz")
+            notes.append(f"`{path}`: {said}")
+    return found
+
+
+def _same_sequence(traces: dict[str, Trace]) -> dict[str, Trace]:
+    """The traces of the sequence that the first of them is of."""
+    first = next(iter(traces.values()), None)
+    return {
+        entry: trace
+        for entry, trace in traces.items()
+        if first is not None and np.array_equal(trace.inputs_TI, first.inputs_TI)
+    }
+
+
+def _is_uncertain(trace: Trace) -> bool:
+    """Whether the best possible predictor of the scored bits is ever unsure."""
+    scored = trace.optimum_TO[trace.mask_T > 0]
+    return bool(((scored > 0) & (scored < 1)).any())
+
+
+def _trace_words(trace: Trace) -> str:
+    loss = "" if math.isnan(trace.loss_bits) else f", {trace.wrong_bits:.0f} wrong bits"
+    return (
+        f"What the memory of {trace.label} does on {trace.task}, {trace.point} (seed {trace.seed}, "
+        f"its best, after {trace.sequences:,} training sequences{loss}): on the left inputs, "
+        "targets, adds and write weightings over locations, on the right outputs, errors, reads "
+        "and read weightings; below, the parameters of the heads"
+    )
