@@ -95,13 +95,18 @@ def legend(figure: Figure, axes: Iterable[Axes]) -> None:
     if handles:
         entry_inches = 0.75 + 0.07 * max(map(len, handles))  # the line and the gap, then letters
         columns = max(1, min(len(handles), 4, int(figure.get_figwidth() / entry_inches)))
-        figure.legend(
+        made = figure.legend(
             handles.values(),
             handles.keys(),
             loc="outside lower center",
             ncols=columns,
             handlelength=3.5,
         )
+        shown = zip(handles.values(), made.legend_handles, made.get_texts(), strict=True)
+        for handle, *copies in shown:
+            for copy in copies:
+                if copy is not None:
+                    copy.set_gid(handle.get_gid())
 
 
 def count_axis(ax: Axes) -> None:

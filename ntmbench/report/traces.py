@@ -32,7 +32,7 @@ SIDES = {"write": 0, "read": 1}
 LABELS = {"key_strength": "key strength", "gate": "gate", "shift": "mean shift", "gamma": "gamma"}
 WIDTH, TOP, LINE, BOTTOM, BETWEEN = 9.0, 0.5, 0.18, 0.45, 0.28
 LEFTS, PANEL, BAR = (0.75, 4.85), 3.3, (8.28, 0.08)
-CHANNEL, PARAMETER = 0.105, 0.65
+CHANNEL, PARAMETER, LETTER = 0.105, 0.65, 0.06
 """Inches, of the figure, its margins and its panels: a layout engine would take a second."""
 TRACE_DPI = 100  # of figures with dozens of panels, twice as quick as others' 150
 SEEN = 0.05  # a location under this weight in every head and step need not be drawn
@@ -355,11 +355,20 @@ def _steps(ax: Axes, trace: Trace, named: bool, last: bool) -> None:
         if step:
             look: dict[str, Any] = {"linewidth": 0.8 if name else 0.4, "linestyle": ":"}
             ax.axvline(step - 0.5, color="#2b8cbe", **look)
-        if name and named:
-            place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "va": "bottom"}
-            where = (step - 0.5, 1.0)
-            text: dict[str, Any] = {"xytext": (0, 12), "textcoords": "offset points"}
-            ax.annotate(name, where, **place, **text, fontsize=7, color=GREY)
+    if named:
+        _name_phases(ax, trace)
+
+
+def _name_phases(ax: Axes, trace: Trace) -> None:
+    """Names above the panel; one that is wider than its phase ends where the phase does."""
+    parts = [(name, step) for name, step in trace.phases if name]
+    ends = [*(step for _, step in parts[1:]), len(trace.mask_T)]
+    for (name, step), end in zip(parts, ends, strict=True):
+        narrow = (end - step) / len(trace.mask_T) * PANEL < LETTER * len(name)
+        where, side = (end - 0.5, "right") if narrow else (step - 0.5, "left")
+        place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "va": "bottom", "ha": side}
+        moved = {"xytext": (-3 if narrow else 0, 12), "textcoords": "offset points"}
+        ax.annotate(name, (where, 1.0), fontsize=7, color=GREY, **place, **moved)
 
 
 def _mappable(cmap: str, vmin: float, vmax: float) -> ScalarMappable:
