@@ -52,5 +52,6 @@ def main() -> None:
     ntmbench run copy --model ntm                train, test on longer sequences
     ntmbench sweep --tasks copy --seeds 0-9      many runs, on every core
     ntmbench status                              where they stand
-    ntmbench report                              tables and figures of all runs in results/
+    ntmbench report                              one HTML file about all runs in results/
+    ntmbench trace results/copy/ntm/seed0        what the memory of a run does
     """

@@ -183,9 +183,10 @@ def compare(run_a: Path, run_b: Path, weights: str, as_json: bool) -> None:
     help="Where to write the report.  [default: DIR/report]",
 )  # fmt: skip
 def report(folder: Path, out: Path | None) -> None:
-    """Write tables and figures of all runs in DIR (default: results).
+    """Write one HTML file about all runs in DIR (default: results).
 
-    It reads run folders and nothing else.
+    report.html needs no other file; the same as report.md, tables as CSV, figures as SVG and PNG
+    stand beside it. It reads run folders, and notes of sweeps in DIR/.sweeps, and nothing else.
 
     \b
     ntmbench report

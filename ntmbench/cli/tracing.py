@@ -60,6 +60,8 @@ def trace(
     ntmbench trace results/copy/ntm/seed0 --over-training
     """
     parsed = parse_point(point) if point is not None else None
+    if out is not None:
+        check_prefix(out)
 
     from ntmbench.cells import heading
     from ntmbench.memory import save_trace
@@ -70,20 +72,19 @@ def trace(
 
     result = load_run(run)
     traced = result.trace(parsed, weights=weights, sequence_seed=seed, memory_rows=memory_rows)
+    frames = []
+    if over_training:  # first: what it refuses must leave nothing half-written
+        for one in result.trace_over_training(parsed, sequence_seed=seed, memory_rows=memory_rows):
+            say(f"after {one.trace.sequences:,} sequences: {one.trace.loss_bits:.3g} bits")
+            frames.append(one.trace)
     usual = parsed is None and seed == 0 and weights == "best" and memory_rows is None
     if usual and not result.folder.trace_file.exists():
         result.keep_trace(traced)  # a run of before they were written
     prefix = out or result.folder.path / _name(traced.trace.point, seed, weights, memory_rows)
-    if not prefix.parent.is_dir():
-        raise UserError(f"--out: there is no folder {prefix.parent}")
     written = [prefix.with_name(f"{prefix.name}{end}") for end in (".svg", ".png", ".npz")]
     save_trace_figure(traced.trace, prefix)
     save_trace(written[-1], traced.trace)
-    if over_training:
-        frames = []
-        for one in result.trace_over_training(parsed, sequence_seed=seed, memory_rows=memory_rows):
-            say(f"after {one.trace.sequences:,} sequences: {one.trace.loss_bits:.3g} bits")
-            frames.append(one.trace)
+    if frames:
         written.append(prefix.with_name(f"{prefix.name}.gif"))
         save_animation(frames, written[-1])
     if as_json:
@@ -101,6 +102,16 @@ def trace(
     )
     for path in written:
         click.echo(f"kept in {path}")
+
+
+def check_prefix(path: Path) -> None:
+    """Raises UserError unless files can be called `path` with an ending."""
+    if not path.name:
+        raise UserError(
+            f"--out must end in a name, to which .svg and others are added, not '{path}'"
+        )
+    if not path.parent.is_dir():
+        raise UserError(f"--out: there is no folder {path.parent}")
 
 
 def _name(point: str, seed: int, weights: str, memory_rows: int | None) -> str:
