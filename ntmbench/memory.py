@@ -36,7 +36,8 @@ class Trace:
     outputs_TO: P(bit = 1); optimum_TO: the best possible predictor's. heads: arrays by the names of
     `HEADS`, with time first, of what the model tells; none for a model without memory. point: such
     as "length=20". sequence_seed: which sequence of that point. sequences: what the model was
-    trained on. loss_bits, wrong_bits: of this sequence. phases, input_channels, output_channels: see `ntmbench.generators`.
+    trained on. loss_bits, wrong_bits: of this sequence. phases, input_channels, output_channels:
+    see `ntmbench.generators`.
     """
 
     inputs_TI: np.ndarray

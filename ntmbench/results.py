@@ -45,7 +45,7 @@ RUN_COLUMNS = {
 }
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class Results:
     """Every run under a folder. Counts are sequences or updates, losses bits a sequence.
 

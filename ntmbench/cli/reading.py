@@ -194,4 +194,5 @@ def report(folder: Path, out: Path | None) -> None:
     """
     from ntmbench.report import write_report
 
-    click.echo(f"report: {write_report(folder, out or folder / 'report')}")
+    path = write_report(folder, out or folder / "report", say)
+    click.echo(f"report: {path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -85,6 +86,7 @@ class EntryCurve:
         return float(line.iloc[-1]) if len(line) and carried else math.nan
 
 
+@functools.lru_cache(maxsize=64)
 def entry_curves(results: Results, task: str) -> dict[str, EntryCurve]:
     """The curves of every entry of `task`, by name; an entry without a validation yet has none."""
     curves = results.curves[results.curves["task"] == task].fillna({"val_loss_bits": math.inf})

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import multiprocessing
+import os
 import re
+import threading
+import warnings
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -28,6 +34,7 @@ NAMES = (
     *("predictions", "memory-rows", "trace-.+"),
 )
 """What follows the task in the name of a figure's file."""
+FEWEST_TO_FORK = 8
 
 
 @dataclass
@@ -44,26 +51,87 @@ class Drawn:
         return [image.path for image in [*self.images.values(), *self.traces.values()]]
 
 
-def draw(results: Results, out: Path) -> dict[str, Drawn]:
-    """Draw every task's figures into `out`."""
+@dataclass(frozen=True)
+class _Figure:
+    """A figure to be drawn into `path`.png and `path`.svg."""
+
+    path: Path
+    make: Callable[[], Figure]
+    dpi: int = 150
+
+
+def draw(results: Results, out: Path, tell: Callable[[str], None]) -> dict[str, Drawn]:
+    """Draw every task's figures into `out`, on as many cores as there are; see `write_report`.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
     looks, drawn = styles(results.runs["entry"]), {}
-    with house_style():
-        for task in dict.fromkeys(map(str, results.runs["task"])):
-            found = drawn[task] = Drawn()
-            traces = best_traces(results, task, found.notes)
-            for kind, words, make in _kinds(results, task, looks, traces):
-                found.images[kind] = _saved(make(), out, f"{task}-{kind}", words)
-            for entry, trace in traces.items():
-                if trace.heads:
-                    name, words = f"{task}-trace-{entry}", _trace_words(trace)
-                    found.traces[entry] = _saved(trace_figure(trace), out, name, words, TRACE_DPI)
+    wanted: list[_Figure] = []
+    for task in dict.fromkeys(map(str, results.runs["task"])):
+        found = drawn[task] = Drawn()
+        traces = best_traces(results, task, found.notes)
+        for kind, words, make in _kinds(results, task, looks, traces):
+            found.images[kind] = image = Image(_path(f"{task}-{kind}"), words)
+            wanted.append(_Figure(out / image.path, make))
+        for entry, trace in traces.items():
+            if trace.heads:
+                image = Image(_path(f"{task}-trace-{entry}"), _trace_words(trace))
+                found.traces[entry] = image
+                make = functools.partial(trace_figure, trace)
+                wanted.append(_Figure(out / image.path, make, TRACE_DPI))
+    wanted.sort(key=lambda figure: figure.dpi)  # traces take longest: begin with them
+    tell(f"drawing {len(wanted)} figures")
+    _in_parallel(_Drawing(wanted), len(wanted))
     return drawn
 
 
-def _saved(figure: Figure, out: Path, name: str, words: str, dpi: int = 150) -> Image:
-    path = "figures/" + re.sub(r"[^\w.@=,#-]", "_", name).replace("#", "")
-    save(figure, out / path, dpi)
-    return Image(path, words)
+def _path(name: str) -> str:
+    """Where a figure is kept, whatever an outside task or a tag is called."""
+    return "figures/" + re.sub(r"[^\w.@=,-]", "_", name)
+
+
+@dataclass
+class _Drawing:
+    """Draws one of the figures, and says why it cannot be written, or ""."""
+
+    figures: list[_Figure]
+
+    def __call__(self, number: int) -> str:
+        one = self.figures[number]
+        with house_style():
+            try:
+                save(one.make(), one.path, one.dpi)
+            except UserError as error:
+                return str(error)
+        return ""
+
+
+_drawing: _Drawing | None = None
+
+
+def _draw_forked(number: int) -> str:
+    assert _drawing is not None
+    return _drawing(number)
+
+
+def _in_parallel(drawing: _Drawing, count: int) -> None:
+    """Draw them all; in forked processes, which need no copy of the results, where that is safe."""
+    global _drawing
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+    alone = threading.active_count() == 1 and cores > 1 and count >= FEWEST_TO_FORK
+    if not alone:
+        errors = [drawing(number) for number in range(count)]
+    else:
+        _drawing = drawing
+        fork = multiprocessing.get_context("fork")
+        with warnings.catch_warnings():  # of threads: those of the BLAS, which minds forks
+            warnings.simplefilter("ignore", DeprecationWarning)
+            with ProcessPoolExecutor(cores, mp_context=fork) as pool:
+                errors = list(pool.map(_draw_forked, range(count)))
+        _drawing = None
+    for error in filter(None, errors):
+        raise UserError(error)
 
 
 def _kinds(

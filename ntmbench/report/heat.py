@@ -56,7 +56,7 @@ def heat(ax: Axes, values: np.ndarray, down: Sequence[str], across: Sequence[str
     ax.tick_params(length=0)
     ax.grid(False)
     for (row, column), value in np.ndenumerate(values):
-        dark = math.isnan(value) or shades[row, column] > 0.55
+        dark = math.isnan(value) or shades[row, column] > 0.47  # the contrast is 4.5 on either side
         text = "-" if math.isnan(value) else "inf" if math.isinf(value) else f"{value:.3g}"
         colour = "#000001" if dark else "#fffffe"  # on cells, whatever the page's colours are
         ax.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)

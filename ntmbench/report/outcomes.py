@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -68,6 +69,7 @@ class Standing:
     rivals: tuple[Rival, ...]
 
 
+@functools.lru_cache(maxsize=64)
 def standing(results: Results, task: str) -> Standing | None:
     """Who is best on a task: the one that solves it most surely, or whose seeds win most often.
 

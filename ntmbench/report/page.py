@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pandas as pd
@@ -26,11 +27,16 @@ OURS = {
 """The names that a report gives to the files of its two folders."""
 
 
-def write_report(folder: Path, out: Path) -> Path:
+def write_report(folder: Path, out: Path, tell: Callable[[str], None] = lambda _: None) -> Path:
     """Write report.html, report.md, tables/ and figures/ about the runs under `folder` into `out`.
 
     report.html needs none of the other files. Tables and figures of an older report that this one
     does not write again are removed.
+
+    Args:
+        folder: of the runs.
+        out: of the report.
+        tell: told what is done, where it takes a while.
 
     Returns:
         The path of report.html.
@@ -43,13 +49,14 @@ def write_report(folder: Path, out: Path) -> Path:
         raise UserError(
             f"there are no runs in {folder}; make one with: ntmbench run copy --model ntm"
         )
+    tell(f"read {len(loaded.runs):,} runs")
     results = with_entries(loaded)
     summary = summarize(results)
     with write_errors(out):
         for name in OURS:
             (out / name).mkdir(parents=True, exist_ok=True)
         written = _write_tables(results, summary, out / "tables")
-        drawn = draw(results, out)
+        drawn = draw(results, out, tell)
         for found in drawn.values():
             written |= {out / f"{path}.{end}" for path in found.paths for end in ("png", "svg")}
         blocks = page(results, summary, drawn)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -57,6 +58,7 @@ def agreeing(kind: str, own: Mapping[str, pd.Series]) -> list[Reference]:
     ]
 
 
+@functools.lru_cache(maxsize=64)
 def at_points(results: Results, task: str, metric: str) -> list[Reference]:
     """The references' scores at every point of the evaluation, chance before optimum."""
     table = results.lengths

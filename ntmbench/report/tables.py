@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Iterable
 from typing import Any
@@ -103,6 +104,7 @@ def whole(values: Iterable[float], count: int, worst: float = math.inf) -> np.nd
     return np.concatenate([known, np.full(max(count - len(known), 0), worst)])
 
 
+@functools.lru_cache(maxsize=64)
 def point_scores(results: Results, task: str, metric: str) -> pd.DataFrame:
     """Columns `entry`, `point`, `median`, `low`, `high`, `why`, `from`, `to`, over finished seeds.
 

@@ -181,7 +181,7 @@ def _vector_rows(trace: Trace) -> list[Row]:
     known = [array for array in vectors if array is not None]
     if not known:
         return []
-    most = max(1.0, *(float(np.nanmax(np.abs(array))) for array in known))
+    most = max(1.0, *(_largest(np.abs(array)) for array in known))
     paints = [
         None if array is None else _vectors(array, most, name)
         for array, name in zip(vectors, ("adds", "reads"), strict=True)
@@ -204,7 +204,8 @@ def weighting_rows(trace: Trace, shown: np.ndarray) -> list[Row]:
             else None
             for kind, array in found.items()
         ]
-        rows.append(Row(height, paints, (_mappable(**WEIGHTING), "weighting")))
+        scale = (_mappable(**WEIGHTING), "weighting") if head == 0 else None  # one for all heads
+        rows.append(Row(height, paints, scale))
     return rows
 
 
@@ -255,16 +256,14 @@ def _weighting(values_TN: np.ndarray, name: str, shown: np.ndarray) -> Paint:
         shown = np.arange(rows)
     hidden = np.setdiff1d(np.arange(rows), shown)
     if len(hidden):
-        most = float(values_TN[:, hidden].max())
-        name += (
-            f", {len(shown)} of {rows} locations (beyond: under {math.ceil(most * 100) / 100:g})"
-        )
+        under = (math.floor(100 * _largest(values_TN[:, hidden])) + 1) / 100
+        name += f", {len(shown)} of {rows} locations (beyond: under {under:g})"
 
     def paint(ax: Axes) -> None:
         ax.imshow(values_TN[:, shown].T, origin="lower", **WEIGHTING, **IMAGE)
         ax.set_title(name, fontsize=8, loc="left", pad=3)
         ax.set_ylabel("location", fontsize=7)
-        ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
+        ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.yaxis.set_major_formatter(lambda value, _: f"{(value + shown[0]) % rows:g}")
         ax.grid(False)
 
@@ -282,14 +281,20 @@ def _parameter_rows(trace: Trace) -> list[Row]:
     return rows
 
 
+def _largest(values: np.ndarray) -> float:
+    """The largest finite value, 0 where there is none: a run that diverged is drawn as well."""
+    return float(np.max(values, initial=0.0, where=np.isfinite(values)))
+
+
 def _lines(values: np.ndarray, name: str, label: str) -> Paint:
+    values = np.where(np.isfinite(values), values, np.nan)
     if name == "shift":
         reach = values.shape[-1] // 2
         values_TH = (values * np.arange(-reach, reach + 1)).sum(-1)
         limits = (-reach - 0.1, reach + 0.1)
     else:
         values_TH = values
-        high = float(np.nanmax(values_TH))
+        high = _largest(values_TH)
         limits = {"gate": (-0.05, 1.05), "gamma": (0.9, 1.05 * max(high, 1.5))}.get(
             name, (0.0, 1.05 * max(high, 1.0))
         )
@@ -346,7 +351,7 @@ def _priority_rows(trace: Trace) -> list[Row]:
 def _steps(ax: Axes, trace: Trace, named: bool, last: bool) -> None:
     """The time axis, with a line where each phase begins and, above the first panels, its name."""
     ax.set_xlim(-0.5, len(trace.mask_T) - 0.5)
-    ax.xaxis.set_major_locator(MaxNLocator(8, integer=True))
+    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
     if last:
         ax.set_xlabel("step", fontsize=8)
     else:
