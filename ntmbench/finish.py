@@ -6,6 +6,8 @@ import math
 from collections.abc import Iterator
 from typing import Any
 
+from torch import nn
+
 from ntmbench.claim import Claim
 from ntmbench.config import RunConfig
 from ntmbench.engine import scorer_of
@@ -50,18 +52,7 @@ def finish(claim: Claim, trainer: Trainer, interrupt: Interrupt) -> Iterator[Poi
         positions += scores.positions
         yield scores
     axes = trainer.generator.axes
-    if best is not None and progress.best is not None:
-        traced = trace_model(
-            best,
-            trainer.generator,
-            config,
-            usual_point(config),
-            weights="best",
-            sequences=progress.best["sequences"],
-            device=config.device,
-        )
-        claim.check()
-        write_trace(folder, axes, traced)
+    untraced = "" if best is None else _trace(claim, trainer, best)
     claim.check()
     _check_whole(folder, progress.points)
     write_rows(folder.lengths_file, (*axes, *LENGTHS_COLUMNS), lengths)
@@ -77,12 +68,32 @@ def finish(claim: Claim, trainer: Trainer, interrupt: Interrupt) -> Iterator[Poi
         **{name: getattr(progress, name) for name in (*counts, *results)},
         "memory_bytes": trainer.engine.memory_bytes,
         "reference": trainer.reference(),
+        "untraced": untraced,
         "environment": environment_of(config),
     }
     claim.check()
     write_json(folder.summary_file, summary)
     with write_errors(folder.checkpoint_file):
         folder.checkpoint_file.unlink()
+
+
+def _trace(claim: Claim, trainer: Trainer, best: nn.Module) -> str:
+    """Keep what the best weights do on one sequence; or why that cannot be told, or "".
+
+    A run that was trained and scored is not lost because its model's `trace` has a fault.
+    """
+    folder, generator, config = claim.folder, trainer.generator, trainer.config
+    assert trainer.progress.best is not None
+    sequences = trainer.progress.best["sequences"]
+    try:
+        point = usual_point(config)
+        how: dict[str, Any] = {"weights": "best", "device": config.device}
+        traced = trace_model(best, generator, config, point, sequences=sequences, **how)
+    except Exception as error:  # whatever somebody's trace() or generator raises
+        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+    claim.check()
+    write_trace(folder, generator.axes, traced)
+    return ""
 
 
 def _check_whole(folder: RunFolder, points: int) -> None:

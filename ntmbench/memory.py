@@ -26,6 +26,7 @@ PARAMETERS = ("key_strength", "gate", "shift", "gamma")
 OF_BOTH = tuple(f"{kind}_{name}" for kind in KINDS for name in ("weightings", *PARAMETERS))
 HEADS = ("reads", "adds", "erases", *OF_BOTH)
 """What a model's trace may tell of its heads: see `ntmbench.models`."""
+NOWHERE = -1
 STEPS = ("inputs_TI", "outputs_TO", "optimum_TO", "targets_TO", "mask_T")
 
 
@@ -102,6 +103,7 @@ def load_trace(path: Path) -> Trace:
         steps = {name: arrays.pop(name) for name in STEPS}
         trace = Trace(**steps, heads=arrays, **{name: about[name] for name in ABOUT})
         _check(trace)
+        _check_about(trace)
     except FileNotFoundError as error:
         raise UserError(f"{path} is missing") from error
     except Exception as error:  # of a damaged file numpy raises a dozen kinds, SyntaxError too
@@ -114,7 +116,8 @@ def _check(trace: Trace) -> None:
     steps = len(trace.mask_T)
     named = {name: getattr(trace, name) for name in STEPS} | trace.heads
     for name, array in named.items():
-        if array.ndim < 1 or len(array) != steps or not np.issubdtype(array.dtype, np.number):
+        numbers = np.issubdtype(array.dtype, np.number) and not np.iscomplexobj(array)
+        if array.ndim < 1 or len(array) != steps or not numbers:
             raise ValueError(f"{name} has not {steps} steps of numbers")
     for name in STEPS:
         if named[name].ndim != (1 if name == "mask_T" else 2) or not steps:
@@ -122,6 +125,28 @@ def _check(trace: Trace) -> None:
     if not trace.targets_TO.shape == trace.outputs_TO.shape == trace.optimum_TO.shape:
         raise ValueError("targets, outputs and optimum differ in shape")
     check_heads(trace.heads, steps)
+
+
+def _check_about(trace: Trace) -> None:
+    """Raises ValueError where what is no array is not of the type that it should be."""
+    kinds = {"task": str, "label": str, "point": str}
+    kinds |= dict.fromkeys(("seed", "sequence_seed", "sequences"), int)
+    for name, kind in kinds.items():
+        if not isinstance(getattr(trace, name), kind):
+            raise ValueError(f"{name} is {getattr(trace, name)!r}")
+    widths = {
+        "input_channels": trace.inputs_TI.shape[1],
+        "output_channels": trace.outputs_TO.shape[1],
+    }
+    for name in ("phases", *widths):
+        found = getattr(trace, name)
+        for pair in found:
+            match pair:
+                case [str(), int()]:
+                    continue
+            raise ValueError(f"{name} are not names with numbers: {found!r}")
+        if name in widths and sum(count for _, count in found) > widths[name]:
+            raise ValueError(f"{name} are more than {widths[name]}: {found!r}")
 
 
 def check_heads(heads: Mapping[str, np.ndarray], *leading: int) -> None:
@@ -205,12 +230,17 @@ def locations_used(weightings_STN: np.ndarray) -> np.ndarray:
     return 2 ** entropy_bits(weightings_STN.mean(1)) / weightings_STN.shape[-1]
 
 
+def located(weightings_XN: np.ndarray) -> np.ndarray:
+    """The location with over half of the weight; `NOWHERE` where none has as much."""
+    return np.where(weightings_XN.max(-1) > 0.5, weightings_XN.argmax(-1), NOWHERE)
+
+
 def order_followed(reads_ST: np.ndarray, writes_ST: np.ndarray) -> np.ndarray:
     """How often a read's location comes right after the one read before, as writes came, (S,).
 
-    `reads_ST` and `writes_ST` are the locations of most weight. A step from a location to another
-    counts where some write was made at the first and the next write at the second. A head that
-    stays where it is follows nothing.
+    `reads_ST` and `writes_ST` are locations: see `located`. Of all steps of the reads, those count
+    that go from a location to another, where some write was made at the first and the next write
+    at the second. A head that stays where it is, or is nowhere in particular, follows nothing.
     """
     return np.array([_followed(*pair) for pair in zip(reads_ST, writes_ST, strict=True)])
 
@@ -218,7 +248,7 @@ def order_followed(reads_ST: np.ndarray, writes_ST: np.ndarray) -> np.ndarray:
 def _followed(reads_T: np.ndarray, writes_T: np.ndarray) -> float:
     if len(reads_T) < 2:
         return math.nan
-    written = {(a, b) for a, b in pairwise(writes_T.tolist()) if a != b}
+    written = {(a, b) for a, b in pairwise(writes_T.tolist()) if a != b and NOWHERE not in (a, b)}
     steps = list(pairwise(reads_T.tolist()))
     return sum(step in written for step in steps) / len(steps)
 
@@ -248,7 +278,7 @@ def memory_numbers(
         if weightings is None:
             continue
         seen = weightings[:, steps[kind]]
-        locations[kind] = seen.argmax(-1)
+        locations[kind] = located(seen)
         for head in range(seen.shape[2]):
             name, own = f"{kind} {head + 1}", seen[:, :, head]
             rows.append(_row(name, "entropy_bits", entropy_bits(own).mean(1)))

@@ -147,6 +147,8 @@ class Run:
             path, before = self.folder.evals_file, []
             if path.exists():
                 before = read_rows(path, LENGTHS_COLUMNS, axes=True)
+            if any(set(row) != set(header) for row in before):
+                raise UserError(f"{path} is corrupted: it has not the columns {','.join(header)}")
             kept = {key(row): row for row in [*before, *rows]}
             write_rows(path, header, kept.values())
 

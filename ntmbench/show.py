@@ -85,6 +85,8 @@ def run_summary(summary: dict[str, Any], path: str) -> str:
     held = summary.get("memory_bytes")
     memory = f", {held / 1e6:,.1f} MB of activations and weights" if held else ""
     lines.append(f"{trained}, {speed}{memory}")
+    if summary.get("untraced"):
+        lines.append(f"its memory could not be traced: {summary['untraced']}")
     lines.append(f"kept in {path}")
     return "\n".join(lines)
 

@@ -179,11 +179,12 @@ def bootstrap(
     resamples: int = 2000,
     confidence: float = 0.95,
 ) -> Estimate:
-    """A statistic of all strata together, with a stratified percentile bootstrap interval.
+    """The mean over strata of a statistic, with a stratified percentile bootstrap interval.
 
-    Agarwal et al. 2021, section 4.1: each stratum, the scores of one task's seeds, is resampled by
-    itself. `statistic`, such as `median` and `iqm`, maps arrays (..., values) to (...). A stratum
-    weighs as much as it has values. No interval where one has fewer than `FEWEST_FOR_INTERVAL`.
+    After Agarwal et al. 2021, section 4.1: each stratum, the scores of one task's seeds, is
+    resampled by itself. They pool the strata, which have as many values each; here they may not,
+    and a stratum weighs as much as any other. `statistic`, such as `median` and `iqm`, maps arrays
+    (..., values) to (...). No interval where a stratum has fewer than `FEWEST_FOR_INTERVAL`.
 
     Raises:
         ValueError: no strata, one is empty or not 1-D, a value is NaN, or `statistic` does not keep
@@ -198,7 +199,8 @@ def bootstrap(
     low = high = math.nan
     if min(sample.size for sample in samples) >= FEWEST_FOR_INTERVAL:
         low, high = _interval(_resample(samples, statistic, rng, resamples), confidence)
-    return Estimate(value=float(statistic(pooled)), low=low, high=high, count=pooled.size)
+    value = float(np.mean([statistic(sample) for sample in samples]))
+    return Estimate(value=value, low=low, high=high, count=pooled.size)
 
 
 def bootstrap_each(
@@ -239,16 +241,19 @@ def _resample(
     rng: np.random.Generator,
     resamples: int,
 ) -> np.ndarray:
-    """The statistic of every resample (R,), each sample drawn from by itself."""
+    """The mean over samples of the statistic of every resample (R,)."""
     results_R = np.empty(resamples)
     step = max(1, CHUNK_ELEMENTS // sum(sample.size for sample in samples))
     for start in range(0, resamples, step):
         rows = min(step, resamples - start)
         drawn = [sample[rng.integers(sample.size, size=(rows, sample.size))] for sample in samples]
-        found = statistic(np.concatenate(drawn, axis=-1))
-        if np.shape(found) != (rows,):  # a lone number would be broadcast: an interval of no width
-            raise ValueError(f"statistic must be over the last axis: {np.shape(found)}, not {rows}")
-        results_R[start : start + rows] = found
+        found = [statistic(values) for values in drawn]
+        for each in found:
+            if np.shape(each) != (rows,):  # a lone number would be broadcast: no interval's width
+                raise ValueError(
+                    f"statistic must be over the last axis: {np.shape(each)}, not {rows}"
+                )
+        results_R[start : start + rows] = np.mean(found, axis=0)
     return results_R
 
 
@@ -296,8 +301,9 @@ def wins(a: ArrayLike, b: ArrayLike) -> np.ndarray:
 def outcome_wins(a: Sequence[Outcome], b: Sequence[Outcome]) -> np.ndarray:
     """`wins_AB` of outcomes: who solved sooner, or, where neither solved, has the lower loss.
 
-    One that solved beats one that was seen for at least as long without; where that was seen for
-    less, either may have been sooner: undecided, 1/2.
+    Where the end of one that was seen for less could still have changed that, it is undecided, 1/2:
+    one that solved beats one that was seen for at least as long without, and a lower loss beats a
+    higher one only if it took no more sequences.
     """
     return np.array([[_win(mine, theirs) for theirs in b] for mine in a]).reshape(len(a), len(b))
 
@@ -307,8 +313,14 @@ def _win(mine: Outcome, theirs: Outcome) -> float:
         return 1.0 if theirs.time >= mine.time else 0.5
     if theirs.solved and not mine.solved:
         return 1.0 - _win(theirs, mine)
-    own, other = (mine.time, theirs.time) if mine.solved else (mine.loss, theirs.loss)
-    return 0.5 if own == other else float(own < other)
+    if mine.solved:
+        return 0.5 if mine.time == theirs.time else float(mine.time < theirs.time)
+    if mine.loss > theirs.loss:
+        return 1.0 - _win(theirs, mine)
+    longer = mine.time > theirs.time and math.isfinite(
+        mine.time
+    )  # a diverged run never ends better
+    return 0.5 if mine.loss == theirs.loss or longer else 1.0
 
 
 def probability_of_improvement(

@@ -6,6 +6,7 @@ They raise AssertionError with a sentence that says which promise is broken.
 from __future__ import annotations
 
 import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from torch import nn
 
 from ntmbench.contract import check_form
 from ntmbench.evaluate import draw_vary
+from ntmbench.memory import KINDS, check_heads
 from ntmbench.metrics import score, score_probabilities
 from ntmbench.tasks import Task, load_task
 
@@ -23,7 +25,8 @@ def check_model(model: nn.Module, input_size: int, output_size: int, *, steps: i
 
     Shapes; logits that depend on the input, at their own step and earlier ones only; the state as a
     value (two halves with the state carried equal the whole, a second call equals the first); each
-    sequence of a batch by itself; gradients that are finite.
+    sequence of a batch by itself; gradients that are finite. Of a model with `trace`: the logits of
+    `forward`, arrays of the promised names and shapes, weightings that are.
 
     Raises:
         AssertionError: which promise is broken.
@@ -66,7 +69,62 @@ def check_model(model: nn.Module, input_size: int, output_size: int, *, steps: i
         assert not torch.equal(logits_BTO[:, step], changed_BTO[:, step]), (
             "the logits do not depend on the input of their own step"
         )
+    if callable(getattr(model, "trace", None)):
+        _check_trace(model, inputs_BTI, logits_BTO)
     _check_learns(model, inputs_BTI, output_size)
+
+
+@torch.no_grad()
+def _check_trace(model: Any, inputs_BTI: torch.Tensor, logits_BTO: torch.Tensor) -> None:
+    """Check what a model tells of its heads: see `ntmbench.models`."""
+    found = _traced(model, inputs_BTI)
+    logits = logits_BTO.detach().numpy()
+    assert found["logits"].shape == logits.shape and np.allclose(
+        found["logits"], logits, atol=1e-5
+    ), "trace() must give the logits of forward()"
+    started = _traced(model, inputs_BTI, model.initial_state(len(inputs_BTI)))
+    half = inputs_BTI.shape[1] // 2
+    _, state = model(inputs_BTI[:, :half])
+    rest = _traced(model, inputs_BTI[:, half:], state)
+    swapped = _traced(model, inputs_BTI.flip(0))
+    for name, array in found.items():
+        assert np.isfinite(array).all(), f"trace(): '{name}' is not finite"
+        assert np.allclose(array, started[name], atol=1e-5), (
+            f"trace(): '{name}' is another with state initial_state(batch_size) than with None"
+        )
+        assert np.allclose(array[:, half:], rest[name], atol=1e-5), (
+            f"trace(): '{name}' of two halves, with the state carried, is not that of the whole"
+        )
+        assert np.allclose(array, swapped[name][::-1], atol=1e-5), (
+            f"trace(): '{name}' of a sequence depends on the others of its batch"
+        )
+        if name.endswith("_weightings"):
+            low, high, most = array.min(), array.max(), array.sum(-1).max()
+            assert low >= 0 and high <= 1 + 1e-4, (
+                f"trace(): '{name}' must be within 0 and 1, not {low:.4g} to {high:.4g}"
+            )
+            assert most <= 1 + 1e-4, (
+                f"trace(): '{name}' of a head must have a sum of at most 1, not {most:.4g}"
+            )
+    for kind in KINDS:
+        own = {name for name in found if name.startswith(kind)}  # "reads" is of the read heads
+        heads = {found[name].shape[2] for name in own}
+        assert len(heads) <= 1, f"trace(): {', '.join(sorted(own))} differ in their heads: {heads}"
+
+
+def _traced(model: Any, inputs_BTI: torch.Tensor, state: Any = None) -> dict[str, np.ndarray]:
+    """What a trace gives, with the names and shapes of heads checked."""
+    found = model.trace(inputs_BTI, state)
+    assert isinstance(found, Mapping) and "logits" in found, (
+        "trace() must give a mapping of names to tensors, with 'logits'"
+    )
+    arrays = {name: value.numpy() for name, value in found.items()}
+    try:
+        heads = {name: array for name, array in arrays.items() if name != "logits"}
+        check_heads(heads, *inputs_BTI.shape[:2])
+    except ValueError as error:
+        raise AssertionError(f"trace(): {error}") from error
+    return arrays
 
 
 def _check_learns(model: nn.Module, inputs_BTI: torch.Tensor, output_size: int) -> None:

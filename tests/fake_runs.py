@@ -5,15 +5,29 @@ from __future__ import annotations
 import copy
 import functools
 import math
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
-from ntmbench.files import write_json, write_rows
-from ntmbench.folder import CURVE_COLUMNS, LENGTHS_COLUMNS, POSITIONS_COLUMNS, SCHEMA, RunFolder
+import numpy as np
+
+from ntmbench.files import write_bytes, write_json, write_rows
+from ntmbench.folder import (
+    CURVE_COLUMNS,
+    LENGTHS_COLUMNS,
+    MEMORY_COLUMNS,
+    POSITIONS_COLUMNS,
+    SCHEMA,
+    RunFolder,
+)
+from ntmbench.memory import Trace, memory_numbers, save_trace
+from ntmbench.streams import stream
 from ntmbench.tasks import Task, load_task
 
-CHANCE = {"copy": 84.0, "repeat_copy": 242.0, "dynamic_ngrams": 200.0}
-OPTIMUM = {"copy": 0.0, "repeat_copy": 0.0, "dynamic_ngrams": 133.0}
+CHANCE = defaultdict(lambda: 84.0, {"repeat_copy": 242.0, "dynamic_ngrams": 200.0})
+OPTIMUM = defaultdict(float, {"dynamic_ngrams": 133.0})
+LOCATIONS, LENGTH, BITS = 24, 5, 3
+"""Of a fake trace: memory rows, vectors in its sequence, bits of a vector."""
 PAPER: dict[str, list[dict[str, Any]]] = {
     "copy": [
         {"model": "lstm", "value": 0.5, "sequences": 1_000_000, "source": "figure 3, read off"},
@@ -79,10 +93,18 @@ def write_run(
     status: str = "complete",
     steps: int = 12,
     solved_step: int | None = 10,
+    traced: bool = False,
+    memory_rows: tuple[int, ...] = (),
+    snapshots: tuple[int, ...] = (),
 ) -> RunFolder:
     """One run folder under `root`; a diverged one ends after half its steps.
 
     One that diverges within its first step has no finite validation, and so no best weights.
+
+    Args:
+        traced: with a trace, and numbers of the memory where the model has one.
+        memory_rows: sizes of the memory at which its evals.csv has scores.
+        snapshots: counts of sequences at which its weights were kept.
     """
     task, seed, tag = config["task"]["name"], config["seed"], config["tag"]
     name = config["model"]["name"] + (f"@{tag}" if tag else "")
@@ -94,6 +116,8 @@ def write_run(
         "system": "Linux x86_64",
         "processor": "a CPU",
         "cores": 2,
+        "torch": "2.9.0+cpu",
+        "python": "3.12.3",
     }
     start = {"schema": SCHEMA, "created": "2026-01-01T00:00:00+00:00", "environment": environment}
     write_json(run.config_file, {**start, "config": config})
@@ -111,6 +135,13 @@ def write_run(
         return run
     _write_scores(run, config, status, steps)
     write_json(run.summary_file, _summary(config, status, rows, solved_step, environment))
+    if traced:
+        write_trace(run, config, curve[-1])
+    if memory_rows:
+        _write_evals(run, config, memory_rows)
+    for sequences in snapshots:
+        run.snapshots_folder.mkdir(exist_ok=True)
+        write_bytes(run.snapshot_file(sequences), b"")
     return run
 
 
@@ -178,3 +209,65 @@ def _summary(config: dict, status: str, rows: list, solved_step: int | None, env
         },
         "environment": environment,
     }
+
+
+def fake_trace(config: dict, loss_bits: float = 0.5) -> Trace:
+    """A sequence of a task: vectors given, then to be repeated; models with memory tell of a head.
+
+    It writes down the diagonal and reads it again. The best possible predictor is as unsure as the
+    task's optimum is above zero.
+    """
+    task, seed = config["task"]["name"], config["seed"]
+    name = config["model"]["name"]
+    bits = stream(0, f"fake sequence of {task}").integers(0, 2, (LENGTH, BITS))
+    steps, given, due = 2 * LENGTH, np.zeros((2 * LENGTH, BITS + 1)), np.zeros((2 * LENGTH, BITS))
+    given[:LENGTH, :BITS], given[LENGTH - 1, BITS], due[LENGTH:] = bits, 1, bits
+    noise = 0.2 * stream(seed, f"fake outputs of {name}").random((steps, BITS))
+    heads = {}
+    if name.startswith("ntm"):
+        diagonal = np.zeros((steps, 1, LOCATIONS))
+        diagonal[np.arange(steps), 0, np.arange(steps) % LENGTH + seed] = 1
+        key = {f"{kind}_key_strength": np.full((steps, 1), 3.0) for kind in ("read", "write")}
+        heads = {"read_weightings": diagonal, "write_weightings": diagonal, **key}
+    return Trace(
+        inputs_TI=given,
+        outputs_TO=np.abs(due - noise),
+        optimum_TO=np.abs(due - 0.3) if OPTIMUM[task] else due,
+        targets_TO=due,
+        mask_T=(np.arange(steps) >= LENGTH).astype(float),
+        heads=heads,
+        task=task,
+        label=name + (f"@{config['tag']}" if config["tag"] else ""),
+        seed=seed,
+        point=f"length={LENGTH}",
+        sequence_seed=0,
+        sequences=12_000,
+        loss_bits=loss_bits,
+        wrong_bits=0.0,
+        phases=[["input", 0], ["output", LENGTH]],
+        input_channels=[["bits", BITS], ["end", 1]],
+        output_channels=[["bits", BITS]],
+    )
+
+
+def write_trace(run: RunFolder, config: dict, loss_bits: float = 0.5) -> None:
+    """A run's trace.npz and, of a model with memory, its memory.csv: over that one sequence."""
+    trace = fake_trace(config, loss_bits)
+    save_trace(run.trace_file, trace)
+    heads = {name: array[None] for name, array in trace.heads.items()}
+    rows = memory_numbers(heads, trace.mask_T[None])
+    if rows:
+        point = config["evaluate"]["points"][0]
+        base = point | {"memory_rows": LOCATIONS, "weights": "best"}
+        write_rows(run.memory_file, [*point, *MEMORY_COLUMNS], [base | row for row in rows])
+
+
+def _write_evals(run: RunFolder, config: dict, memory_rows: tuple[int, ...]) -> None:
+    """Wrong bits at every point by memory rows: the larger the memory the fewer."""
+    points = config["evaluate"]["points"]
+    rows = []
+    for point in points:
+        for count in memory_rows:
+            wrong = math.prod(point.values()) * config["seed"] / count
+            rows.append([*point.values(), count, "best", "wrong_bits", wrong, 0.01, 1000])
+    write_csv(run.evals_file, [*points[0], *LENGTHS_COLUMNS], rows)

@@ -26,6 +26,7 @@ from ntmbench.files import (
     write_rows,
 )
 from ntmbench.folder import SCHEMA, SUMMARY_KEYS, RunFolder, find_runs
+from ntmbench.sweep.remote import read_files, write_files
 
 # Writing in one step
 
@@ -251,11 +252,89 @@ def test_no_runs(tmp_path) -> None:
     assert find_runs(tmp_path) == [] and find_runs(tmp_path / "missing") == []
 
 
+def test_snapshots_are_found_in_order_of_their_sequences(tmp_path) -> None:
+    folder = RunFolder(tmp_path)
+    assert folder.snapshots == {}
+    folder.snapshots_folder.mkdir()
+    for name in ("1000", "200", "0", "best", "-5", "1e3", "x7"):
+        (folder.snapshots_folder / f"{name}.safetensors").write_bytes(b"")
+    for name in ("300.tmp", ".400.safetensors.77.tmp", "500"):
+        (folder.snapshots_folder / name).write_bytes(b"")
+    assert list(folder.snapshots) == [0, 200, 1000]
+    for sequences, path in folder.snapshots.items():
+        assert path == folder.snapshot_file(sequences)
+
+
+def full_folder(path: Path) -> RunFolder:
+    """A run with everything that any command writes into it, and something of the user's."""
+    folder = RunFolder(path)
+    folder.snapshots_folder.mkdir(parents=True)
+    names = [
+        *("config.json", "curve.csv", "lengths.csv", "positions.csv", "summary.json"),
+        *("memory.csv", "trace.npz", "evals.csv", "best.safetensors", "last.safetensors"),
+        *("checkpoint.pt", "failed.json", "trace-length=5.svg", "trace-length=5-seed2.gif"),
+        *("snapshots/0.safetensors", "snapshots/104.safetensors"),
+    ]
+    for name in [*names, "notes.txt", "claim", "traces.txt"]:
+        (path / name).write_text(name)
+    return folder
+
+
+def test_what_a_run_writes_begins_with_what_says_complete(tmp_path) -> None:
+    """A folder from which files are taken in this order never says more than it holds."""
+    folder = full_folder(tmp_path)
+    names = [path.name for path in folder.written_files]
+    there = {path.name for path in tmp_path.iterdir()}
+    assert len(set(names)) == len(names)
+    assert there - set(names) == {"notes.txt", "claim", "traces.txt"} and set(names) <= there
+    assert names[0] == "summary.json" and names[-1] == "config.json"
+
+
+def files_under(path: Path) -> dict[str, bytes]:
+    found = (file for file in path.rglob("*") if file.is_file())
+    return {file.relative_to(path).as_posix(): file.read_bytes() for file in found}
+
+
+def test_files_sent_back_take_away_what_has_gone(tmp_path) -> None:
+    folder = full_folder(tmp_path / "here")
+    sent = {
+        *("config.json", "curve.csv", "checkpoint.pt"),
+        *("snapshots/0.safetensors", "snapshots/144.safetensors"),
+    }
+    write_files(folder.path, {name: f"new {name}".encode() for name in sent})
+    found = files_under(folder.path)
+    kept = {"notes.txt", "claim", "traces.txt"}
+    assert set(found) == sent | kept
+    assert all(found[name] == f"new {name}".encode() for name in sent)
+    assert all(found[name] == name.encode() for name in kept)
+    assert list(folder.snapshots) == [0, 144]
+
+
+def test_files_there_and_back_are_the_same(tmp_path) -> None:
+    here = full_folder(tmp_path / "here")
+    (here.path / ".curve.csv.7.tmp").write_text("half")
+    files = read_files(here.path)
+    assert set(files) == set(files_under(here.path)) - {"claim", ".curve.csv.7.tmp"}
+    write_files(tmp_path / "there", files)
+    assert files_under(tmp_path / "there") == files
+
+
+def test_no_files_take_nothing_away(tmp_path) -> None:
+    """A node that sends nothing back, since it never began."""
+    folder = full_folder(tmp_path)
+    before = files_under(tmp_path)
+    write_files(folder.path, {})
+    assert files_under(tmp_path) == before
+
+
 def test_the_columns_are_those_documented() -> None:
     """results/README.md names every column and file that the code writes."""
     text = (Path(__file__).parent.parent / "results" / "README.md").read_text(encoding="utf-8")
-    tables = (folders.CURVE_COLUMNS, folders.LENGTHS_COLUMNS, folders.POSITIONS_COLUMNS)
+    tables = [folders.CURVE_COLUMNS, folders.LENGTHS_COLUMNS]
+    tables += [folders.POSITIONS_COLUMNS, folders.MEMORY_COLUMNS]
     for column in {name for table in tables for name in table}:
         assert f"`{column}`" in text, column
-    for name in ("config_file", "curve_file", "lengths_file", "positions_file", "checkpoint_file"):
-        assert getattr(RunFolder(Path()), name).name in text
+    for path in RunFolder(Path("no such run")).written_files:
+        assert path.name in text, path.name
+    for name in ("evals.csv", "memory.csv", "trace.npz", "snapshots"):
+        assert name in text, name

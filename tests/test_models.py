@@ -415,6 +415,97 @@ def test_ntm_equals_a_plain_one_step_by_step(controller, heads, layers, reach, m
             np.testing.assert_allclose(one_sequence(mine, b), plain, rtol=0, atol=1e-10)
 
 
+# What the NTM tells of its heads
+
+
+def uneven(rows, heads, reach, mode, controller):
+    """A small NTM, and inputs and a state in which nothing is equal to anything else."""
+    sizes = {"hidden_size": 4, "memory_rows": 7, "memory_width": 3}
+    model = NTM(
+        3, 2, controller=controller, heads=heads, shift_range=reach, addressing=mode, **sizes
+    )
+    model = randomised(model, scale=1.0)
+    start = model.initial_state(2, memory_rows=rows)
+    start = start._replace(
+        memory_BNM=drawn(2, rows, 3, seed=2),
+        weightings_BJN=torch.softmax(drawn(2, 2 * heads, rows, seed=3), -1),
+    )
+    return model, drawn(2, 4, 3, seed=1), start
+
+
+@pytest.mark.parametrize("controller", sorted(CONTROLLERS))
+@pytest.mark.parametrize("heads, reach, rows", [(1, 1, 7), (3, 2, 5), (2, 1, 12)])
+@pytest.mark.parametrize("mode", ADDRESSING)
+@torch.no_grad()
+def test_a_trace_is_what_the_states_of_prefixes_say(controller, heads, reach, rows, mode):
+    """Weightings and reads are those of the state; the memory follows from erases and adds."""
+    model, inputs, state = uneven(rows, heads, reach, mode, controller)
+    found = model.trace(inputs, state)
+    logits, _ = model(inputs, state)
+    assert torch.equal(found["logits"], logits) and logits.abs().max() > 0.1
+    memory = state.memory_BNM
+    for step in range(4):
+        _, after = model(inputs[:, : step + 1], state)
+        read, write = after.weightings_BJN[:, :heads], after.weightings_BJN[:, heads:]
+        assert torch.equal(found["read_weightings"][:, step], read)
+        assert torch.equal(found["write_weightings"][:, step], write)
+        assert torch.equal(found["reads"][:, step], after.reads_BHM)
+        assert_same(found["reads"][:, step], torch.einsum("bhn,bnm->bhm", read, memory))  # eq. 2
+        erased = torch.einsum("bhn,bhm->bhnm", write, found["erases"][:, step])
+        added = torch.einsum("bhn,bhm->bnm", write, found["adds"][:, step])
+        expected = memory * (1 - erased).prod(1) + added  # eq. 3, 4
+        assert not torch.allclose(after.memory_BNM, memory, atol=1e-3)
+        memory = after.memory_BNM
+        assert_same(memory, expected)
+
+
+@pytest.mark.parametrize("heads, reach", [(1, 1), (2, 2)])
+@pytest.mark.parametrize("mode", ADDRESSING)
+@torch.no_grad()
+def test_a_trace_tells_the_parameters_that_its_addressing_uses(heads, reach, mode):
+    """From the numbers of the head layer, by section 3.3 of the paper, in lists."""
+    model, inputs, state = uneven(7, heads, reach, mode, "lstm")
+    raw = []
+    with model.head_layer.register_forward_hook(lambda *call: raw.append(call[-1])):
+        found = model.trace(inputs, state)
+    used = {
+        "content+location": {"key_strength", "gate", "shift", "gamma"},
+        "content": {"key_strength"},
+        "location": {"shift", "gamma"},
+    }[mode]
+    of_both = {f"{kind}_{name}" for kind in ("read", "write") for name in {"weightings", *used}}
+    assert set(found) == {"logits", "reads", "adds", "erases"} | of_both
+    each = 3 + 3 + 2 * reach + 1
+    for step, b, j in itertools.product(range(4), range(2), range(2 * heads)):
+        beta, gate, *shifts, gamma = raw[step][b, j * each + 3 : (j + 1) * each].tolist()
+        expected = {
+            "key_strength": softplus(beta),
+            "gate": sigmoid(gate),
+            "shift": softmax(shifts),
+            "gamma": 1 + softplus(gamma),
+        }
+        kind, head = ("read", j) if j < heads else ("write", j - heads)
+        for name in used:
+            mine = found[f"{kind}_{name}"][b, step, head].tolist()
+            np.testing.assert_allclose(mine, expected[name], rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("name", sorted(name for name in SMALL if name.startswith("ntm")))
+@torch.no_grad()
+def test_the_logits_of_a_trace_are_forwards_bit_for_bit_in_single_precision(name):
+    model, inputs = small(name), drawn(3, 6, 3).float()
+    for rows in (None, 9):
+        state = None if rows is None else model.initial_state(3, memory_rows=rows)
+        found, (logits, _) = model.trace(inputs, state), model(inputs, state)
+        assert torch.equal(found["logits"], logits) and logits.any()
+        assert found["read_weightings"].shape == (3, 6, model.heads, rows or 5)
+    again = model.trace(inputs[:, 2:], model(inputs[:, :2])[1])
+    whole = model.trace(inputs)
+    for key, tensor in whole.items():
+        assert_same(again[key], tensor[:, 2:], atol=1e-6)
+        assert tensor.dtype == torch.float32
+
+
 # Gradients
 
 

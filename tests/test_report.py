@@ -1,6 +1,7 @@
 """The report: what it says of whole, partial and broken folders, and that it says it twice."""
 
 import csv
+import hashlib
 import math
 import re
 import shutil
@@ -17,17 +18,19 @@ from fake_runs import fake_config, losses, write_run
 from ntmbench.errors import UserError
 from ntmbench.files import write_json
 from ntmbench.folder import RunFolder
-from ntmbench.report import write_report
 from ntmbench.report.blocks import Table, markdown
-from ntmbench.report.curves import entry_curves, median_curve
+from ntmbench.report.curves import entry_curves, whole_curves
 from ntmbench.report.entries import differences, with_entries
 from ntmbench.report.figures import learning_curves
+from ntmbench.report.page import write_report
 from ntmbench.report.paper import published
 from ntmbench.report.positions import positions, regret_so_far
 from ntmbench.report.references import at_points
+from ntmbench.report.sections import page
 from ntmbench.report.style import styles
 from ntmbench.report.tables import number_text, point_scores, range_text, spread, summarize
 from ntmbench.results import load_results
+from ntmbench.stats import median
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +38,11 @@ def mixed(tmp_path_factory) -> Path:
     """Three tasks; runs complete, diverged, unfinished, smoke, re-configured, broken."""
     root = tmp_path_factory.mktemp("mixed")
     for seed in (1, 2, 3):
-        write_run(root, fake_config("copy", "ntm", seed), solved_step=seed + 7)
+        rows = (24, 48) if seed < 3 else ()
+        config = fake_config("copy", "ntm", seed)
+        write_run(root, config, solved_step=seed + 7, traced=True, memory_rows=rows)
         write_run(root, fake_config("copy", "lstm", seed), solved_step=None)
-        write_run(root, fake_config("dynamic_ngrams", "ntm", seed), solved_step=None)
+        write_run(root, fake_config("dynamic_ngrams", "ntm", seed), solved_step=None, traced=True)
     write_run(root, fake_config("copy", "ntm", 4, train__learning_rate=3e-4))
     write_run(root, fake_config("copy", "lstm", 4), status="diverged")
     write_run(root, fake_config("copy", "lstm", 5), status="unfinished")
@@ -48,9 +53,14 @@ def mixed(tmp_path_factory) -> Path:
 
 
 def report(root: Path, out: Path) -> str:
-    path = write_report(root, out)
-    assert path == out / "report.md"
-    return path.read_text(encoding="utf-8")
+    assert write_report(root, out) == out / "report.html"
+    return (out / "report.md").read_text(encoding="utf-8")
+
+
+def words(root: Path) -> str:
+    """The report's Markdown without its figures, which take most of the time."""
+    results = with_entries(load_results(root))
+    return markdown(page(results, summarize(results), {}))
 
 
 @pytest.fixture(scope="module")
@@ -74,30 +84,41 @@ def row_of(text: str, start: str, heading: str) -> list[str]:
 
 
 def test_the_files(out, text):
-    found = {path.relative_to(out).as_posix() for path in out.glob("*/*")}
-    kinds = [f"{task}-curves" for task in TASKS] + [f"{task}-generalization" for task in TASKS]
-    kinds += ["dynamic_ngrams-positions"]
-    figures = {f"figures/{name}.{end}" for name in kinds for end in ("png", "svg")}
-    tables = {"runs", "curves", "lengths", "positions", "summary"}
-    assert found == figures | {f"tables/{name}.csv" for name in tables}
-    for target in re.findall(r"\]\(((?:figures|tables)/[^)]*)\)", text):
-        assert (out / target).is_file()
-    assert len(re.findall(r"!\[[^\]]{40,}\]", text)) == len(kinds)  # every image has words
+    found = {path.relative_to(out).as_posix() for path in out.rglob("*.*")}
+    figures = {f"figures/{name}.{end}" for name in FIGURES for end in ("png", "svg")}
+    tables = {"runs", "curves", "lengths", "positions", "memory", "evals", "summary"}
+    assert found == figures | {f"tables/{t}.csv" for t in tables} | {"report.md", "report.html"}
+    shown = re.findall(r"\]\(((?:figures|tables)/[^)]*)\)", text)
+    assert set(shown) == figures and len(shown) == len(figures)
+    assert len(re.findall(r"!\[[^\]]{40,}\]", text)) == len(FIGURES)  # every image has words
+    page = (out / "report.html").read_text(encoding="utf-8")
+    assert page.count("<figure>") == page.count('role="img" aria-label="') - SPARKS == len(FIGURES)
 
 
-TASKS = ("copy", "repeat_copy", "dynamic_ngrams")
+TRACE = f"copy-trace-ntm__1-{hashlib.sha256(b'copy-trace-ntm #1').hexdigest()[:6]}"
+CURVES = ("curves", "seconds", "survival", "generalization")
+FIGURES = (
+    *(f"{task}-{kind}" for task in ("copy", "repeat_copy", "dynamic_ngrams") for kind in CURVES),
+    *("copy-example", TRACE, "copy-memory-rows", "repeat_copy-repeats"),
+    *(f"dynamic_ngrams-{kind}" for kind in ("example", "trace-ntm", "positions", "predictions")),
+)
+SPARKS = 6  # the small plots of the matrix
 
 
 def test_the_same_bytes_twice(mixed, out, tmp_path):
-    """In another process, from another folder, over an older report, with another matplotlibrc."""
+    """In one process, from another folder, over an older report, with another matplotlibrc."""
     (tmp_path / "matplotlibrc").write_text("axes.facecolor: red\nfont.family: serif\n")
+    shutil.copytree(out, tmp_path / "again")
+    for file in (tmp_path / "again").rglob("*.*"):
+        file.write_text("of an older report")
     code = (
-        "from pathlib import Path; from ntmbench.report import write_report; "
-        f"[write_report(Path({str(mixed)!r}), Path('again')) for _ in range(2)]"
+        "from pathlib import Path; from ntmbench.report import parallel, write_report; "
+        "parallel.FEWEST_TO_FORK = 1000; "
+        f"write_report(Path({str(mixed)!r}), Path('again'))"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code], cwd=tmp_path, check=True)
     files = [path.relative_to(out) for path in out.rglob("*.*")]
-    assert len(files) == 20
+    assert len(files) == 2 * len(FIGURES) + 7 + 2
     for file in files:
         assert (out / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
     assert not list(tmp_path.rglob("*.tmp"))
@@ -124,20 +145,24 @@ def test_banner_and_overview(text):
     assert "**1 cannot be read**" in text
     header = row_of(text, "task", "## Solved seeds")
     copy = dict(zip(header, row_of(text, "copy", "## Solved seeds"), strict=True))
-    assert copy["ntm #1"] == "3/3" and copy["ntm #2"] == "1/1" and copy["gru (smoke)"] == "1/1"
-    assert copy["lstm"] == "0/4 (1 diverged, 1 unfinished)" and copy["ntm"] == "-"
+    assert copy["ntm #1"] == "3/3; 9,000 sequences; loss 0.00171 bits" and copy["ntm"] == "-"
+    assert copy["ntm #2"].startswith("1/1; ") and copy["gru (smoke)"].startswith("1/1; ")
+    assert re.fullmatch(
+        "0/4; not reached; loss 0[.0-9]+ bits; 1 diverged; 1 unfinished", copy["lstm"]
+    )
 
 
 def test_no_banner_without_a_reason(tmp_path):
     write_run(tmp_path / "runs", fake_config())
-    text = report(tmp_path / "runs", tmp_path / "out")
+    text = words(tmp_path / "runs")
     assert "> " not in text.split("## Solved seeds")[0] and "## Problems" not in text
 
 
 def test_task_table(text):
     entry = row_of(text, "ntm #1", "## copy")
-    assert entry[1:5] == ["3/3", "44% to 100%", "9,000", "22.5"]
-    assert row_of(text, "lstm", "## copy")[1:5] == ["0/4", "0% to 49%", *["not reached"] * 2]
+    assert entry[1:6] == ["3/3", "44% to 100%", "12,000", "9,000", "22.5"]
+    lstm = ["0/4", "0% to 49%", "12,000", *["not reached"] * 2]
+    assert row_of(text, "lstm", "## copy")[1:6] == lstm
     assert row_of(text, "ntm #2", "## copy")[2] == "-"  # no interval from one seed
     assert "`copy/lstm/seed4` diverged at 7,000 sequences: `loss` was not finite." in text
     assert "`copy/lstm/seed5` is unfinished at 12,000 sequences." in text
@@ -188,10 +213,10 @@ def test_a_published_figure_of_unknown_training_stands_beside_the_last(text):
 def test_smoke_runs_stand_beside_no_published_figure(tmp_path):
     write_run(tmp_path / "runs", fake_config(profile="smoke"))
     write_run(tmp_path / "runs", fake_config(tag="smoke", profile="smoke"))
-    text = report(tmp_path / "runs", tmp_path / "out")
+    text = words(tmp_path / "runs")
     assert "Published figures" not in text
     write_run(tmp_path / "runs", fake_config(tag="wide"))
-    text = report(tmp_path / "runs", tmp_path / "out")
+    text = words(tmp_path / "runs")
     assert [row["entry"] for row in paper_of(text, "ntm")] == ["ntm@wide"]
 
 
@@ -203,7 +228,10 @@ def test_a_published_figure_is_drawn_where_its_training_ended(mixed):
     assert np.asarray(marks["published: ntm-ff"]).tolist() == [[10_000, 0.2]]
     assert not any("lstm" in label for label in marks)  # at a million, beyond the curves
     ngrams = learning_curves(results, "dynamic_ngrams", styles(results.runs["entry"])).axes[0]
-    assert "training not said" in str(ngrams.collections[0].get_label())
+    labels = [str(mark.get_label()) for mark in ngrams.collections]
+    assert [label for label in labels if label.startswith("published")] == [
+        "published: ntm, training not said"
+    ]
 
 
 def test_ours_counts_the_diverged_and_those_that_stopped_when_solved(tmp_path):
@@ -218,9 +246,9 @@ def test_ours_counts_the_diverged_and_those_that_stopped_when_solved(tmp_path):
     assert text.count("Seeds that were stopped when they had solved the task") == 2
     write_run(runs, stopping(4), status="diverged")
     write_run(runs, stopping(5), status="diverged")
-    assert paper_of(report(runs, tmp_path / "out"), "ntm")[0]["ours, bits"] == "diverged"
+    assert paper_of(words(runs), "ntm")[0]["ours, bits"] == "diverged"
     write_run(runs, stopping(6), steps=6, solved_step=None)  # ended early, who knows why
-    assert paper_of(report(runs, tmp_path / "out"), "ntm")[0]["ours, bits"] == "-"
+    assert paper_of(words(runs), "ntm")[0]["ours, bits"] == "-"
 
 
 def stopping(seed: int) -> dict:
@@ -241,14 +269,21 @@ def test_a_figure_quoted_before_its_training_was_known_is_not_repeated(tmp_path)
 @pytest.mark.parametrize("row", ["?", 3, {"value": "x"}, {"value": 1, "at": {"length": "ten"}}])
 def test_an_odd_paper_section_is_a_problem(tmp_path, row):
     write_run(tmp_path / "runs", fake_config(paper={"loss_bits": [row]}))
-    assert "config.paper.loss_bits" in report(tmp_path / "runs", tmp_path / "out")
+    assert "config.paper.loss_bits" in words(tmp_path / "runs")
 
 
 def test_different_configurations_are_not_averaged(out, text):
-    assert row_of(text, "`train.learning_rate`", "### Config")[1:] == ["0.0001", "0.0003"]
+    header = row_of(text, "entry", "### Config")
+    assert [name for name in header if "`" in name] == ["`train.learning_rate`"]
+    for entry, rate, solved in (("ntm #1 (best of the task)", "0.0001", "3/3"), NTM_2):
+        row = dict(zip(header, row_of(text, entry, "### Config"), strict=True))
+        assert (row["`train.learning_rate`"], row["solved seeds"]) == (rate, solved)
     summary = pd.read_csv(out / "tables/summary.csv").set_index(["task", "entry"])
     assert summary.loc[("copy", "ntm #1"), "runs"] == 3
     assert summary.loc[("copy", "ntm #2"), "runs"] == 1
+
+
+NTM_2 = ("ntm #2", "0.0003", "1/1")
 
 
 def test_a_tagged_model_shows_how_it_differs(tmp_path):
@@ -300,7 +335,9 @@ def test_nothing_but_one_ruined_run(tmp_path, task, status):
     run = write_run(tmp_path / "runs", fake_config(task), status=status, steps=1)
     text = report(tmp_path / "runs", tmp_path / "out")
     share = "0/1" if status == "diverged" else "-"
-    assert f"`{task}/ntm/seed1`" in text and f"| {share} (1 {status}) |" in text
+    cell = row_of(text, task, "## Solved seeds")[1]
+    assert cell.startswith(f"{share}; ") and cell.endswith(f"; 1 {status}")
+    assert f"- `{task}/ntm/seed1` " in text
     run.curve_file.write_text(run.curve_file.read_text().splitlines()[0] + "\n")
     assert report(tmp_path / "runs", tmp_path / "out")
 
@@ -313,10 +350,10 @@ def test_a_seed_that_diverged_without_scores_still_counts(tmp_path, lengths):
         run = write_run(tmp_path / "runs", config, status="diverged", steps=1)
         if not lengths:
             run.lengths_file.unlink()
-    text = report(tmp_path / "runs", tmp_path / "out")
+    text = words(tmp_path / "runs")
     assert row_of(text, "ntm", "### Loss")[1].startswith("diverged (")
     assert row_of(text, "lstm", "### Loss")[1:] == ["diverged"] * 5
-    assert row_of(text, "lstm", "## copy")[5] == "diverged"
+    assert row_of(text, "lstm", "## copy")[6] == "diverged"
     assert paper_of(text, "ntm", "length=120")[0]["ours, bits"] == "diverged"
 
 
@@ -326,9 +363,9 @@ def test_a_complete_run_whose_loss_overflowed_did_not_diverge(tmp_path):
     lost = [re.sub(r",loss_bits,[^,]*,", ",loss_bits,,", line) for line in lines]
     lost = [line if "best" in line else old for line, old in zip(lost, lines, strict=True)]
     run.lengths_file.write_text("\n".join(lost) + "\n")
-    text = report(tmp_path / "runs", tmp_path / "out")
+    text = words(tmp_path / "runs")
     assert row_of(text, "ntm", "### Loss")[1:] == ["not finite"] * 5
-    assert row_of(text, "ntm", "## copy")[6] == "0" and "runs diverged" not in text
+    assert "diverged" not in row_of(text, "entry", "## copy") and "runs diverged" not in text
 
 
 def test_an_unfinished_run_counts_for_nothing_and_is_listed(tmp_path):
@@ -341,9 +378,12 @@ def test_an_unfinished_run_counts_for_nothing_and_is_listed(tmp_path):
     assert (row["runs"], row["finished"], row["solved"], row["solved_share"]) == (2, 1, 1, 1)
     assert row["median_sequences_to_solve"] == 12_000
     assert row["lowest_best_val_loss_bits"] == losses(fake_config(seed=1), 12)[-1]
-    text = report(tmp_path / "runs", tmp_path / "out")
-    assert row_of(text, "copy", "## Solved seeds")[1] == "1/1 (1 unfinished)"
-    assert row_of(text, "ntm", "## copy")[7] == "1"
+    text = words(tmp_path / "runs")
+    cell = row_of(text, "copy", "## Solved seeds")[1]
+    assert cell == "1/1; 12,000 sequences; loss 0.0104 bits; 1 unfinished"
+    columns = row_of(text, "entry", "## copy")
+    assert dict(zip(columns, row_of(text, "ntm", "## copy"), strict=True))["unfinished"] == "1"
+    assert not {"diverged", "failed"} & set(columns)
     assert "unfinished and failed runs are listed" in text
     assert "`copy/ntm/seed2` is unfinished at 30,000 sequences." in text
 
@@ -363,9 +403,10 @@ def test_a_failed_run_counts_for_nothing_and_says_why(tmp_path):
     assert list(results.runs["failure"]) == ["", failure["message"], ""]
     row = summarize(results).iloc[0]
     assert (row["runs"], row["finished"], row["solved"], row["failed"]) == (3, 2, 2, 1)
-    text = report(tmp_path / "runs", tmp_path / "out")
+    text = words(tmp_path / "runs")
     assert "**1 of 3 runs failed**" in text and "copy/ntm/seed4" in text
-    assert row_of(text, "copy", "## Solved seeds")[1] == "2/2 (1 failed)"
+    cell = row_of(text, "copy", "## Solved seeds")[1]
+    assert cell == "2/2; 11,000 sequences; loss 0.00532 bits; 1 failed"
     assert "`copy/ntm/seed2` failed at 3,000 sequences: ValueError: a" in text
     assert "failed before it began: ValueError" in text
 
@@ -375,12 +416,9 @@ def test_an_outside_tasks_name_stays_inside(tmp_path):
     text = run.config_file.read_text().replace('"name": "copy"', '"name": "../|odd"')
     run.config_file.write_text(text)
     report(tmp_path / "runs", tmp_path / "out")
-    assert {path.name for path in (tmp_path / "out").iterdir()} == {
-        "report.md",
-        "tables",
-        "figures",
-    }
-    assert len(list((tmp_path / "out/figures").iterdir())) == 4
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {"report.html", "report.md", "tables", "figures"}
+    assert len(list((tmp_path / "out/figures").iterdir())) == 2 * len(CURVES)
 
 
 def test_what_cannot_be_written_is_named(tmp_path):
@@ -388,6 +426,11 @@ def test_what_cannot_be_written_is_named(tmp_path):
     (tmp_path / "out").write_text("a file")
     with pytest.raises(UserError, match=r"cannot write .*out"):
         write_report(tmp_path / "runs", tmp_path / "out")
+
+
+def median_curve(seeds: pd.DataFrame, runs: pd.DataFrame, stopped: list[int]) -> pd.Series:
+    whole = whole_curves(seeds, runs, stopped)
+    return pd.Series(median(whole.to_numpy()), index=whole.index)
 
 
 def test_median_curve_counts_the_diverged_and_not_the_unfinished():
@@ -455,7 +498,7 @@ def test_references_are_each_entrys_own(tmp_path):
         "optimum of ntm": {"bits=200": 133},
         "optimum of lstm": {"bits=200": 143},
     }
-    text = report(runs, tmp_path / "out")
+    text = words(runs)
     assert row_of(text, "optimum of lstm", "### Loss")[1] == "143"
     assert "Entries were evaluated on different sequences" in text
     write_run(runs, fake_config("dynamic_ngrams", "gru", 1))
@@ -496,10 +539,8 @@ def test_stale_files_of_an_older_report_are_removed(tmp_path):
     kinds = [f"figures/copy-{kind}.{end}" for kind in CURVES for end in ("png", "svg")]
     tables = [f"tables/{name}.csv" for name in ("runs", "curves", "lengths", "summary", "mine")]
     others = ["figures/notes.png", "figures/copy-curves.pdf", "figures/old-curves.png.d"]
-    assert left == {*kinds, *tables, *others, "figures", "tables", "report.md", "other.csv"}
-
-
-CURVES = ("curves", "generalization")
+    pages = ("report.html", "report.md")
+    assert left == {*kinds, *tables, *others, *pages, "figures", "tables", "other.csv"}
 
 
 def test_a_seed_that_diverged_is_no_gap_in_the_positions(tmp_path):
@@ -563,11 +604,3 @@ def test_range_text():
 def test_markdown_cells_cannot_break_the_table():
     table = markdown([Table([["a", "b"], ["x|y", "two\nlines <b>"]])])
     assert table.splitlines()[2] == "| x\\|y | two lines &lt;b> |"
-
-
-def test_many_runs(tmp_path):
-    for seed in range(50):
-        for task in ("copy", "dynamic_ngrams"):
-            for model in ("ntm", "lstm"):
-                write_run(tmp_path / "runs", fake_config(task, model, seed))
-    assert "50/50" in report(tmp_path / "runs", tmp_path / "out")

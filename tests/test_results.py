@@ -12,7 +12,8 @@ from fake_runs import OPTIMUM, fake_config, write_run
 
 from ntmbench.config import RunConfig, identity
 from ntmbench.errors import UserError
-from ntmbench.folder import SCHEMA
+from ntmbench.files import write_rows
+from ntmbench.folder import LENGTHS_COLUMNS, MEMORY_COLUMNS, SCHEMA
 from ntmbench.resolve import resolve
 from ntmbench.results import KEYS, RUN_COLUMNS, config_id, load_results
 from ntmbench.tasks import load_task
@@ -259,6 +260,102 @@ def test_what_cannot_be_read_is_named(tmp_path, said):
     run = write_run(tmp_path, fake_config())
     BREAKS[said](run)
     assert said in problem_of(tmp_path)
+
+
+# What not every run has: numbers of its memory, evaluations that were kept, a trace
+
+
+def with_extras(root, seed=1, task="copy", model="ntm", **options):
+    """A run with the rows of memory.csv and evals.csv that are written by hand here."""
+    run = write_run(root, fake_config(task, model, seed), **options)
+    axes = {"copy": {"length": 20}, "repeat_copy": {"length": 5, "repeats": 3}}[task]
+    tail = {"value": 0.25 * seed, "stderr": math.nan, "sequences": 32}
+    memory = {"memory_rows": 128, "weights": "best", "head": "read 1", "metric": "entropy_bits"}
+    rows = [axes | memory | tail, axes | memory | tail | {"head": "write 1"}]
+    write_rows(run.memory_file, (*axes, *MEMORY_COLUMNS), rows)
+    evals = {"weights": "best", "metric": "wrong_bits"} | tail
+    rows = [axes | {"memory_rows": count} | evals for count in (64, 256, None)]
+    write_rows(run.evals_file, (*axes, *LENGTHS_COLUMNS), rows)
+    run.trace_file.write_bytes(b"whatever: only who draws it reads it")
+    return run
+
+
+def test_memory_and_evaluations_are_tables_with_keys(tmp_path):
+    first, second = with_extras(tmp_path), with_extras(tmp_path, 2)
+    with_extras(tmp_path, task="repeat_copy")
+    write_run(tmp_path, fake_config("copy", "lstm"))
+    results = load_results(tmp_path)
+    assert results.problems.empty and len(results.runs) == 4
+    assert list(results.memory.columns) == [*(*KEYS, "point", "length", "repeats", *MEMORY_COLUMNS)]
+    row = only(results.memory, task="copy", seed=2, head="write 1")
+    assert (row["model"], row["point"], row["length"]) == ("ntm", "length=20", 20)
+    assert (row["value"], row["memory_rows"], row["sequences"]) == (0.5, 128, 32)
+    assert math.isnan(row["stderr"]) and math.isnan(row["repeats"])
+    assert len(results.memory) == 6 and len(results.evals) == 9
+    row = only(results.evals, task="repeat_copy", memory_rows=256)
+    assert (row["point"], row["metric"], row["value"]) == (
+        *("length=5,repeats=3", "wrong_bits", 0.25),
+    )
+    assert results.evals["memory_rows"].isna().sum() == 3
+    for table in (results.memory, results.evals):
+        joined = table.merge(results.runs[KEYS], on=KEYS, validate="many_to_one")
+        assert len(joined) == len(table)
+    traced = {f"copy/ntm/seed{n}": run.trace_file for n, run in ((1, first), (2, second))}
+    assert {path: results.traces[path] for path in traced} == traced
+    assert set(results.traces) == {*traced, "repeat_copy/ntm/seed1"}
+
+
+def test_what_a_run_is_without_leaves_tables_empty(tmp_path):
+    write_run(tmp_path, fake_config())
+    results = load_results(tmp_path)
+    for table, columns in ((results.memory, MEMORY_COLUMNS), (results.evals, LENGTHS_COLUMNS)):
+        assert table.empty and list(table.columns) == [*KEYS, "point", *columns]
+    assert results.traces == {}
+
+
+def test_an_unfinished_runs_memory_is_of_no_account(tmp_path):
+    """It was left by an end that was broken off, and is written anew when the run goes on."""
+    with_extras(tmp_path, status="unfinished")
+    results = load_results(tmp_path)
+    assert len(results.runs) == 1 and results.problems.empty
+    assert results.memory.empty and results.evals.empty and results.traces == {}
+
+
+EXTRA_DAMAGE = {
+    "is corrupted: its last line is torn": lambda text: text[:-5],
+    "is corrupted: line 2 has not": lambda text: text.replace(",32\n", "\n", 1),
+    "is corrupted: it has the columns ''": lambda text: "",
+    "is corrupted: it has the columns 'memory_rows": lambda text: text.replace("length,", "", 1),
+    "is corrupted: no axis can be called seed": lambda text: text.replace("length,", "seed,", 1),
+    "is corrupted: could not convert": lambda text: text.replace("0.25", "much"),
+}
+
+
+@pytest.mark.parametrize("said", EXTRA_DAMAGE)
+@pytest.mark.parametrize("name", ["memory.csv", "evals.csv"])
+def test_a_broken_extra_is_named_and_the_run_kept(tmp_path, name, said):
+    run, other = with_extras(tmp_path), with_extras(tmp_path, 2)
+    path = run.path / name
+    path.write_text(EXTRA_DAMAGE[said](path.read_text()))
+    results = load_results(tmp_path)
+    assert list(results.runs["seed"]) == [1, 2] and set(results.lengths["seed"]) == {1, 2}
+    assert f"{name} {said}" in only(results.problems, path="copy/ntm/seed1")["problem"]
+    broken, whole = results.memory, results.evals
+    if name == "evals.csv":
+        broken, whole = whole, broken
+    assert set(broken["seed"]) == {2} and set(whole["seed"]) == {1, 2}
+    assert other.path.exists() and len(results.traces) == 2
+
+
+def test_both_extras_may_be_broken(tmp_path):
+    run = with_extras(tmp_path)
+    run.memory_file.write_text("")
+    run.evals_file.write_bytes(b"\xff\xfe")
+    results = load_results(tmp_path)
+    assert len(results.runs) == 1 and results.memory.empty and results.evals.empty
+    assert sorted(text.split()[0] for text in results.problems["problem"]) == [
+        *("evals.csv", "memory.csv")
+    ]
 
 
 def test_a_broken_run_costs_no_other(tmp_path):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from conftest import state_of, stopped_run
 from torch import nn
 
 from ntmbench import run as run_module
@@ -20,9 +22,10 @@ from ntmbench.folder import RunFolder
 from ntmbench.interrupt import Interrupt
 from ntmbench.resolve import resolve
 from ntmbench.run import execute, folder_of
-from ntmbench.saved import load_run
+from ntmbench.saved import load_run, stored_config
 from ntmbench.tasks import load_task
-from ntmbench.weights import load_checkpoint, save_checkpoint
+from ntmbench.train import Trainer
+from ntmbench.weights import load_checkpoint, read_weights, save_checkpoint
 
 TINY = (
     "train.batch_size=8",
@@ -119,6 +122,94 @@ def test_files_that_a_crash_left_are_removed(tmp_path):
     (folder.path / ".checkpoint.pt.123.tmp").write_text("half")
     done(tmp_path, tiny())
     assert not list(folder.path.glob(".*"))
+
+
+def snapshots_of(folder: RunFolder) -> dict[int, bytes]:
+    return {sequences: path.read_bytes() for sequences, path in folder.snapshots.items()}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> RunFolder:
+    """An NTM of 200 sequences in batches of 8, never stopped; only to be read."""
+    return RunFolder(stopped_run(tmp_path_factory.mktemp("whole"), None))
+
+
+def go_on(folder: RunFolder, **options) -> None:
+    list(execute(folder, stored_config(folder), Interrupt(), **options))
+
+
+def test_a_run_keeps_its_weights_on_the_way(whole):
+    kept = snapshots_of(whole)
+    assert list(kept) == [0, 104, 144] and len(set(kept.values())) == 3
+    config = stored_config(whole)
+    first = {name: value.clone() for name, value in Trainer(config).model.state_dict().items()}
+    for name, value in read_weights(whole.snapshot_file(0)).items():
+        assert torch.equal(value, first[name])
+
+
+@pytest.mark.parametrize("points", [4, 6, 8])
+def test_snapshots_after_the_checkpoint_are_made_again(points, whole, tmp_path):
+    """Stopped after 80, 120 or 160 sequences; what a crash left behind is of no account."""
+    folder = RunFolder(stopped_run(tmp_path, points))
+    stopped = 20 * points
+    assert list(folder.snapshots) == [n for n in (0, 104, 144) if n <= stopped + 8]
+    folder.snapshots_folder.mkdir(exist_ok=True)
+    for sequences in (152, 176, 9999):
+        if sequences > stopped + 8:
+            folder.snapshot_file(sequences).write_bytes(b"of a run that went on from here")
+    (folder.snapshots_folder / "notes.txt").write_text("the user's own")
+    go_on(folder)
+    assert folder.complete and snapshots_of(folder) == snapshots_of(whole)
+    assert (folder.snapshots_folder / "notes.txt").exists()
+    assert folder.trace_file.read_bytes() == whole.trace_file.read_bytes()
+
+
+def test_without_a_checkpoint_all_snapshots_are_made_again(whole, tmp_path):
+    folder = RunFolder(stopped_run(tmp_path, 8))
+    folder.checkpoint_file.unlink()
+    for path in folder.snapshots.values():
+        path.write_bytes(b"half")
+    go_on(folder)
+    assert snapshots_of(folder) == snapshots_of(whole)
+
+
+def test_a_run_replaced_keeps_none_of_the_others_snapshots(whole, tmp_path):
+    folder = RunFolder(tmp_path / "copy/ntm/seed0")
+    shutil.copytree(whole.path, folder.path)
+    (folder.path / "trace-length=5.gif").write_bytes(b"")
+    folder.evals_file.write_text("")
+    folder.snapshot_file(150).write_bytes(b"")
+    other = dataclasses.replace(stored_config(whole), seed=3)
+    other = dataclasses.replace(other, train=dataclasses.replace(other.train, sequences=130))
+    list(execute(folder, other, Interrupt(), overwrite=True))
+    assert list(folder.snapshots) == [0, 104]
+    assert snapshots_of(folder)[104] != snapshots_of(whole)[104]
+    assert not folder.evals_file.exists() and not list(folder.path.glob("trace-*"))
+    assert not list(folder.path.parent.glob(".*"))
+
+
+def test_a_failed_replacement_puts_snapshots_and_pictures_back(whole, tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "copy/ntm/seed0")
+    shutil.copytree(whole.path, folder.path)
+    (folder.path / "trace-length=5.gif").write_bytes(b"a picture")
+    before = state_of(tmp_path)
+
+    def fail(*_):
+        raise UserError("no space")
+
+    monkeypatch.setattr(run_module, "write_json", fail)
+    with pytest.raises(UserError, match="no space"):
+        go_on(folder, overwrite=True)
+    assert state_of(tmp_path) == before
+
+
+def test_how_many_snapshots_does_not_set_a_run_apart(whole, tmp_path):
+    folder = RunFolder(tmp_path / "copy/ntm/seed0")
+    shutil.copytree(whole.path, folder.path)
+    config = stored_config(whole)
+    other = dataclasses.replace(config, train=dataclasses.replace(config.train, snapshots=0))
+    assert list(execute(folder, other, Interrupt())) == []
+    assert snapshots_of(folder) == snapshots_of(whole)
 
 
 def test_different_runs_cannot_share_a_folder(tmp_path, capsys):

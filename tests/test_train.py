@@ -12,12 +12,14 @@ import pytest
 import torch
 from torch import nn
 
+from ntmbench.config import identity
+from ntmbench.errors import UserError
 from ntmbench.evaluate import Scores, draw_vary, point_batches
 from ntmbench.folder import METRICS, CurvePoint
 from ntmbench.resolve import generator_of, model_of, resolve
 from ntmbench.streams import stream, torch_seed
 from ntmbench.tasks import load_task
-from ntmbench.train import Trainer, Update
+from ntmbench.train import Trainer, Update, snapshot_counts
 
 TINY = (
     "train.sequences=40",
@@ -730,6 +732,106 @@ def test_points_say_what_the_validation_found(monkeypatch):
     _, events = trained(solved_config())
     assert [point.val_wrong_bits for point in events] == list(range(8))
     assert {(point.val_loss_bits, point.val_exact) for point in events} == {(9.0, 9.0)}
+
+
+# Snapshots
+
+
+@pytest.mark.parametrize(
+    ("snapshots", "batch_size", "sequences", "counts"),
+    [
+        (1, 1, 1000, [100, 200, 400, 800]),
+        (2, 1, 1000, [100, 141, 200, 283, 400, 566, 800]),
+        (1, 16, 1000, [112, 208, 400, 800]),
+        (2, 7, 300, [105, 147, 203, 287]),
+        (16, 64, 200, [128, 192]),
+        (1, 150, 1000, [150, 300, 450, 900]),
+        (1, 1, 800, [100, 200, 400]),
+        (1, 1, 801, [100, 200, 400, 800]),
+        (1, 500, 600, [500]),
+        (2, 1, 100, []),
+        (2, 1, 40, []),
+        (2, 200, 150, []),
+        (0, 1, 1000, []),
+    ],
+)
+def test_snapshots_stand_evenly_on_a_log_scale(snapshots, batch_size, sequences, counts):
+    """100 x 2^(n / snapshots), at the end of the update that meets it, and before the run's."""
+    config = tiny_config(
+        "ntm",
+        f"train.snapshots={snapshots}",
+        f"train.batch_size={batch_size}",
+        f"train.sequences={sequences}",
+    )
+    assert snapshot_counts(config.train) == counts
+
+
+def test_every_doubling_has_as_many():
+    counts = np.array(snapshot_counts(tiny_config("ntm", "train.sequences=1_000_000").train))
+    ratios = counts[1:] / counts[:-1]
+    assert len(counts) == 27 and np.abs(ratios - 2**0.5).max() < 0.02
+
+
+@pytest.mark.parametrize("model", ["lstm", "gru", "ntm", "ntm-ff"])
+def test_only_models_that_can_be_traced_are_kept(model):
+    found = Trainer(tiny_config(model, "train.sequences=250")).snapshots
+    assert found == ([100, 141, 200] if model.startswith("ntm") else [])
+
+
+@pytest.mark.parametrize("engine, batch_size", [("fused", 1), ("fused", 7), ("eager", 7)])
+def test_training_stops_at_every_snapshot(engine, batch_size):
+    """Whatever an engine makes at one go: single updates are many, and pass no snapshot."""
+    more = (
+        f"train.batch_size={batch_size}",
+        "train.sequences=210",
+        "train.vary.length=[1,2]",
+        "train.curve_every=1000",
+    )
+    every = ("train.checkpoint_every=1000", "train.validation_sequences=4")
+    config = tiny_config("ntm", *more, *every, engine=engine)
+    trainer, events = trained(config)
+    seen = [event.sequences for event in events]
+    assert len(trainer.snapshots) == 3 and set(trainer.snapshots) <= set(seen)
+    if engine == "fused":
+        without, others = trained(
+            tiny_config("ntm", *more, *every, "train.snapshots=0", engine=engine)
+        )
+        assert without.snapshots == [] and len(others) <= len(events)
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+def test_keeping_snapshots_changes_no_number(engine):
+    def run(snapshots):
+        more = ["train.sequences=220", "train.curve_every=50", "train.validation_sequences=8"]
+        more += ["train.vary.length=[1,2]", "train.batch_size=20"]
+        return trained(tiny_config("ntm", *more, f"train.snapshots={snapshots}", engine=engine))
+
+    (none, plain), (many, kept) = run(0), run(8)
+    assert len(many.snapshots) == 6 and none.snapshots == []
+    assert_same_tensors(none.weights(), many.weights())
+    for a, b in zip(points_of(plain), points_of(kept), strict=True):
+        assert a.sequences_per_second != b.sequences_per_second
+        for name in ("sequences", "updates", "skipped", *METRICS, *(f"val_{m}" for m in METRICS)):
+            assert getattr(a, name) == getattr(b, name), name
+        assert a.grad_norm == b.grad_norm
+    assert without_clock(none.state_dict())["numpy_rng"] == many.state_dict()["numpy_rng"]
+
+
+def test_snapshots_are_not_part_of_what_is_compared():
+    tables = [tiny_config("ntm", f"train.snapshots={n}").to_dict() for n in (0, 2, 8)]
+    assert len({table["train"]["snapshots"] for table in tables}) == 3
+    first, *others = map(identity, tables)
+    assert "snapshots" not in first["train"] and "loss" in first["train"]
+    assert all(other == first for other in others)
+    old = tables[1]
+    del old["train"]["snapshots"]
+    assert identity(old) == first, "runs of before there were any"
+
+
+@pytest.mark.parametrize("value", ["-1", "17", "1.5", "true"])
+def test_snapshots_out_of_bounds_are_refused(value):
+    with pytest.raises(UserError, match=r"train\.snapshots must be"):
+        tiny_config("ntm", f"train.snapshots={value}")
 
 
 @pytest.mark.slow

@@ -37,8 +37,8 @@ from ntmbench.report.blocks import (
     Table,
     Text,
 )
-from ntmbench.report.webpage import html, inline, slug, sort_keys, words
 from ntmbench.report.style import COLOURS, GREY, house_style
+from ntmbench.report.webpage import html, inline, slug, sort_keys, words
 
 ROOT = Path(__file__).parent.parent
 HOSTILE = "\"><img src=x onerror=alert(1)> '<script>alert(2)</script>&amp; {{ 7 * 7 }}"

@@ -9,6 +9,7 @@ import click
 from ntmbench.cli.group import main
 from ntmbench.errors import UserError
 from ntmbench.files import json_text
+from ntmbench.folder import RunFolder
 from ntmbench.options import parse_point
 from ntmbench.terminal import say
 
@@ -78,12 +79,14 @@ def trace(
             say(f"after {one.trace.sequences:,} sequences: {one.trace.loss_bits:.3g} bits")
             frames.append(one.trace)
     usual = parsed is None and seed == 0 and weights == "best" and memory_rows is None
-    if usual and not result.folder.trace_file.exists():
-        result.keep_trace(traced)  # a run of before they were written
+    kept = usual and not _has_trace(result.folder)
+    if kept:  # a run of before traces, or a broken one
+        result.keep_trace(traced)
     prefix = out or result.folder.path / _name(traced.trace.point, seed, weights, memory_rows)
     written = [prefix.with_name(f"{prefix.name}{end}") for end in (".svg", ".png", ".npz")]
+    written += [result.folder.trace_file] * kept
     save_trace_figure(traced.trace, prefix)
-    save_trace(written[-1], traced.trace)
+    save_trace(written[2], traced.trace)
     if frames:
         written.append(prefix.with_name(f"{prefix.name}.gif"))
         save_animation(frames, written[-1])
@@ -112,6 +115,17 @@ def check_prefix(path: Path) -> None:
         )
     if not path.parent.is_dir():
         raise UserError(f"--out: there is no folder {path.parent}")
+
+
+def _has_trace(folder: RunFolder) -> bool:
+    """Whether a run's own trace is there and can be read."""
+    from ntmbench.memory import load_trace
+
+    try:
+        load_trace(folder.trace_file)
+    except UserError:
+        return False
+    return True
 
 
 def _name(point: str, seed: int, weights: str, memory_rows: int | None) -> str:

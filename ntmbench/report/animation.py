@@ -14,8 +14,9 @@ from PIL import Image
 
 from ntmbench.files import write_bytes
 from ntmbench.memory import Trace
+from ntmbench.report.panels import Row, composed, name_panel
 from ntmbench.report.style import COLOURS, GREY, LINEAR_BELOW, house_style
-from ntmbench.report.traces import Row, composed, sequence_rows, shown_locations, weighting_rows
+from ntmbench.report.traces import sequence_rows, shown_locations, weighting_rows
 
 DPI = 80
 FRAME_MS, LAST_MS = 450, 2500
@@ -61,7 +62,7 @@ def _progress(ax: Axes, counts: list[int], losses: list[float], number: int) -> 
     ax.set_xscale("symlog", linthresh=100)
     ax.set_yscale("symlog", linthresh=LINEAR_BELOW)
     ax.set_xlabel("training sequences", fontsize=8)
-    ax.set_title("loss of this sequence, bits", fontsize=8, loc="left", pad=3)
+    name_panel(ax, "loss of this sequence, bits", 8)
 
 
 def _padded(frame: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -1,18 +1,13 @@
-"""The report's figures: which there are of a task, drawn into files; the same bytes every time."""
+"""The report's figures: which there are of a task, in words, and what draws each."""
 
 from __future__ import annotations
 
 import functools
+import hashlib
 import math
-import multiprocessing
-import os
 import re
-import threading
-import warnings
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -22,19 +17,20 @@ from ntmbench.errors import UserError
 from ntmbench.memory import Trace, load_trace
 from ntmbench.report import figures, pictures
 from ntmbench.report.blocks import Image
+from ntmbench.report.panels import TRACE_DPI
+from ntmbench.report.parallel import Wanted
 from ntmbench.report.positions import positions
-from ntmbench.report.style import Styles, house_style, save, styles
+from ntmbench.report.style import Styles, styles
 from ntmbench.report.survival import survival
 from ntmbench.report.tables import finished
-from ntmbench.report.traces import TRACE_DPI, trace_figure
+from ntmbench.report.traces import trace_figure
 from ntmbench.results import Results
 
 NAMES = (
     *("example", "curves", "seconds", "survival", "generalization", "repeats", "positions"),
     *("predictions", "memory-rows", "trace-.+"),
 )
-"""What follows the task in the name of a figure's file."""
-FEWEST_TO_FORK = 8
+"""What follows the task in the name of a figure's file, but for a digest."""
 
 
 @dataclass
@@ -51,87 +47,32 @@ class Drawn:
         return [image.path for image in [*self.images.values(), *self.traces.values()]]
 
 
-@dataclass(frozen=True)
-class _Figure:
-    """A figure to be drawn into `path`.png and `path`.svg."""
-
-    path: Path
-    make: Callable[[], Figure]
-    dpi: int = 150
-
-
-def draw(results: Results, out: Path, tell: Callable[[str], None]) -> dict[str, Drawn]:
-    """Draw every task's figures into `out`, on as many cores as there are; see `write_report`.
-
-    Raises:
-        UserError: a file cannot be written.
-    """
+def figures_of(results: Results) -> tuple[dict[str, Drawn], list[Wanted]]:
+    """Every task's images, and the figures that have to be drawn for them."""
     looks, drawn = styles(results.runs["entry"]), {}
-    wanted: list[_Figure] = []
+    wanted: list[Wanted] = []
     for task in dict.fromkeys(map(str, results.runs["task"])):
         found = drawn[task] = Drawn()
         traces = best_traces(results, task, found.notes)
         for kind, words, make in _kinds(results, task, looks, traces):
             found.images[kind] = image = Image(_path(f"{task}-{kind}"), words)
-            wanted.append(_Figure(out / image.path, make))
+            wanted.append(Wanted(image.path, make))
         for entry, trace in traces.items():
             if trace.heads:
-                image = Image(_path(f"{task}-trace-{entry}"), _trace_words(trace))
-                found.traces[entry] = image
+                finite = np.isfinite(results.runs["best_val_loss_bits"])
+                own = (results.runs["task"] == task) & (results.runs["entry"] == entry) & finite
+                words = _trace_words(trace, entry, int(own.sum()))
+                found.traces[entry] = image = Image(_path(f"{task}-trace-{entry}"), words)
                 make = functools.partial(trace_figure, trace)
-                wanted.append(_Figure(out / image.path, make, TRACE_DPI))
-    wanted.sort(key=lambda figure: figure.dpi)  # traces take longest: begin with them
-    tell(f"drawing {len(wanted)} figures")
-    _in_parallel(_Drawing(wanted), len(wanted))
-    return drawn
+                wanted.append(Wanted(image.path, make, TRACE_DPI))
+    return drawn, wanted
 
 
 def _path(name: str) -> str:
     """Where a figure is kept, whatever an outside task or a tag is called."""
-    return "figures/" + re.sub(r"[^\w.@=,-]", "_", name)
-
-
-@dataclass
-class _Drawing:
-    """Draws one of the figures, and says why it cannot be written, or ""."""
-
-    figures: list[_Figure]
-
-    def __call__(self, number: int) -> str:
-        one = self.figures[number]
-        with house_style():
-            try:
-                save(one.make(), one.path, one.dpi)
-            except UserError as error:
-                return str(error)
-        return ""
-
-
-_drawing: _Drawing | None = None
-
-
-def _draw_forked(number: int) -> str:
-    assert _drawing is not None
-    return _drawing(number)
-
-
-def _in_parallel(drawing: _Drawing, count: int) -> None:
-    """Draw them all; in forked processes, which need no copy of the results, where that is safe."""
-    global _drawing
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
-    alone = threading.active_count() == 1 and cores > 1 and count >= FEWEST_TO_FORK
-    if not alone:
-        errors = [drawing(number) for number in range(count)]
-    else:
-        _drawing = drawing
-        fork = multiprocessing.get_context("fork")
-        with warnings.catch_warnings():  # of threads: those of the BLAS, which minds forks
-            warnings.simplefilter("ignore", DeprecationWarning)
-            with ProcessPoolExecutor(cores, mp_context=fork) as pool:
-                errors = list(pool.map(_draw_forked, range(count)))
-        _drawing = None
-    for error in filter(None, errors):
-        raise UserError(error)
+    plain = re.sub(r"[^\w.@=,-]", "_", name)
+    digest = hashlib.sha256(name.encode()).hexdigest()[:6]
+    return f"figures/{plain}" + (f"-{digest}" if plain != name else "")  # no two under one name
 
 
 def _kinds(
@@ -187,7 +128,8 @@ def _kinds(
     if same and _is_uncertain(next(iter(same.values()))):
         words = (
             f"Predictions on one sequence of {task} at every position: the bit, what the best "
-            "possible predictor says, and what the best seed of each model says"
+            "possible predictor says, and what each model says, by its seed with the lowest "
+            "validation loss"
         )
         yield "predictions", words, lambda: pictures.predictions(same)
     evals = pictures.memory_evals(results, task)
@@ -219,13 +161,12 @@ def best_traces(results: Results, task: str, notes: list[str]) -> dict[str, Trac
 
 
 def _same_sequence(traces: dict[str, Trace]) -> dict[str, Trace]:
-    """The traces of the sequence that the first of them is of."""
-    first = next(iter(traces.values()), None)
-    return {
-        entry: trace
-        for entry, trace in traces.items()
-        if first is not None and np.array_equal(trace.inputs_TI, first.inputs_TI)
-    }
+    """The traces of the sequence that most of them are of."""
+    groups: dict[tuple[tuple[int, ...], bytes], dict[str, Trace]] = {}
+    for entry, trace in traces.items():
+        sequence = (trace.inputs_TI.shape, trace.inputs_TI.astype(float).tobytes())
+        groups.setdefault(sequence, {})[entry] = trace
+    return max(groups.values(), key=len, default={})
 
 
 def _is_uncertain(trace: Trace) -> bool:
@@ -234,11 +175,12 @@ def _is_uncertain(trace: Trace) -> bool:
     return bool(((scored > 0) & (scored < 1)).any())
 
 
-def _trace_words(trace: Trace) -> str:
+def _trace_words(trace: Trace, entry: str, seeds: int) -> str:
     loss = "" if math.isnan(trace.loss_bits) else f", {trace.wrong_bits:.0f} wrong bits"
     return (
-        f"What the memory of {trace.label} does on {trace.task}, {trace.point} (seed {trace.seed}, "
-        f"its best, after {trace.sequences:,} training sequences{loss}): on the left inputs, "
+        f"What the memory of {entry} does on {trace.task}, {trace.point} (seed {trace.seed}, that "
+        f"with the lowest validation loss of {seeds}, weights after {trace.sequences:,} training "
+        f"sequences{loss}): on the left inputs, "
         "targets, adds and write weightings over locations, on the right outputs, errors, reads "
         "and read weightings; below, the parameters of the heads"
     )

@@ -44,29 +44,54 @@ def outcome(row: dict) -> Outcome:
 
 
 def contestants(results: Results, task: str) -> dict[str, pd.DataFrame]:
-    """The finished runs of each entry of a task; smoke runs only where there is nothing else."""
+    """The finished runs of each entry of a task that can be compared: of one set of conditions.
+
+    Smoke runs only where there is nothing else; of several sets of conditions (what is trained on,
+    what counts as solved, the sequences of the validation) the one with the most finished runs.
+    """
     runs = finished(results.runs[results.runs["task"] == task])
     serious = runs[runs["profile"] != "smoke"]
     runs = serious if len(serious) else runs
+    conditions = runs["config_id"].map(
+        {key: conditions_of(results, key) for key in runs["config_id"]}
+    )
+    if conditions.nunique() > 1:
+        runs = runs[conditions == conditions.value_counts(sort=True).index[0]]
     return {str(entry): group for entry, group in runs.groupby("entry", sort=False)}
+
+
+def conditions_of(results: Results, config_id: str) -> str:
+    """What entries must have in common to be ranked, as text."""
+    config = results.examples[config_id]
+    task = (config.task.version, config.task.generator, sorted(config.task.params.items()))
+    seen = (sorted(config.train.vary.items()), config.train.validation_sequences)
+    return repr((task, seen, config.evaluate.seed, config.solved))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rival:
-    """The best entry against another one: P(a seed of the best is the better one)."""
+    """The best entry against another one: P(a seed of the best is the better one).
+
+    undecided: the share of pairs of seeds that count half, being equal or of unequal budgets.
+    """
 
     entry: str
     chance: Estimate
+    undecided: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Standing:
-    """The entry that is best on a task, and its rivals, the strongest first."""
+    """The entry that is best on a task, and its rivals, the strongest first.
+
+    left_out: entries of other conditions, which are not ranked.
+    """
 
     task: str
     best: str
     runs: dict[str, pd.DataFrame]
     rivals: tuple[Rival, ...]
+    left_out: tuple[str, ...]
 
 
 @functools.lru_cache(maxsize=64)
@@ -96,54 +121,63 @@ def standing(results: Results, task: str) -> Standing | None:
         Rival(
             entry=other,
             chance=probability_of_improvement(wins_AB, stream(0, f"{task} {best} {other}")),
+            undecided=float((wins_AB == 0.5).mean()),
         )
         for other, wins_AB in wins[best].items()
     ]
     rivals.sort(key=lambda rival: (rival.chance.value, rival.entry))
-    return Standing(task=task, best=best, runs=runs, rivals=tuple(rivals))
+    every = finished(results.runs[results.runs["task"] == task])["entry"]
+    left_out = tuple(sorted({str(entry) for entry in every} - set(runs)))
+    return Standing(task=task, best=best, runs=runs, rivals=tuple(rivals), left_out=left_out)
 
 
 def best_rows(standings: list[Standing]) -> list[list[str]]:
     """A row a task: the best entry, the next best, and how sure the difference is."""
-    header = ["task", "best", "solved seeds", "sequences to solve, median", "next best"]
+    header = ["task", "best", "solved seeds", "sequences to solve, median", "entries", "next best"]
     rows = [[*header, "a seed of the best wins", "how sure"]]
     for one in standings:
         own = one.runs[one.best]
         solved = f"{int(own['solved'].sum())}/{len(own)}"
         time = time_text(median_time(own["solved_sequences"]))
+        row = [one.task, one.best, solved, time, str(len(one.runs))]
         if one.rivals:
-            next_best, chance = one.rivals[0].entry, one.rivals[0].chance
-            rows.append(
-                [one.task, one.best, solved, time, next_best, chance_text(chance), verdict(chance)]
-            )
+            first = one.rivals[0]
+            rows.append([*row, first.entry, chance_text(first.chance), verdict(first)])
         else:
-            rows.append([one.task, one.best, solved, time, NONE, NONE, "nothing to compare with"])
+            rows.append([*row, NONE, NONE, "nothing to compare with"])
     return rows
 
 
-def verdict(chance: Estimate) -> str:
+def verdict(rival: Rival) -> str:
     """What a probability of improvement over the next best allows to say."""
+    chance = rival.chance
     if math.isnan(chance.low):
-        return f"fewer than {FEWEST_FOR_INTERVAL} seeds: no statement"
-    if chance.low == chance.high == 1:
-        return f"every seed of {chance.count} on one side: no overlap seen"
-    return "the interval is over 1/2" if chance.low > 0.5 else "not told apart"
+        said = f"fewer than {FEWEST_FOR_INTERVAL} seeds: no statement"
+    elif chance.value == 1:
+        said = "no seed of the next best wins"
+    elif chance.high < 0.5:
+        said = "the next best solves it less surely, but sooner"
+    else:
+        said = "the interval is over 1/2" if chance.low > 0.5 else "not told apart"
+    return f"{said}; {rival.undecided:.0%} of pairs undecided" if rival.undecided else said
 
 
 def chance_text(chance: Estimate) -> str:
-    """`93 % (80 % to 100 %)`, without an interval where there is none."""
-    if math.isnan(chance.low):
+    """`93 % (80 % to 100 %)`, without an interval where there is none, or none of any width."""
+    if math.isnan(chance.low) or chance.low == chance.high:
         return share_text(chance.value)
     return f"{share_text(chance.value)} ({share_text(chance.low)} to {share_text(chance.high)})"
 
 
 def rival_rows(one: Standing) -> list[list[str]]:
     """The best entry of a task against every other, with the paired difference of their losses."""
-    header = ["against", f"a seed of {one.best} wins", "difference of loss, bits", "95 % interval"]
+    header = ["against", f"a seed of {one.best} wins", "undecided"]
+    header += ["difference of loss, bits", "95 % interval"]
     rows = [[*header, "seeds in common"]]
     for rival in one.rivals:
         paired = _paired(one.runs[one.best], one.runs[rival.entry], f"{one.task} {rival.entry}")
-        rows.append([rival.entry, chance_text(rival.chance), *paired])
+        shares = [chance_text(rival.chance), share_text(rival.undecided)]
+        rows.append([rival.entry, *shares, *paired])
     return rows
 
 
@@ -166,22 +200,22 @@ def _paired(best: pd.DataFrame, other: pd.DataFrame, purpose: str) -> list[str]:
 def across_rows(results: Results, tasks: list[str]) -> list[list[str]]:
     """Entries that finished runs of every task, over all tasks; only the header if there are none.
 
-    The loss of a run is scaled so that 0 is the best possible predictor and 1 a coin.
+    The loss of a run is scaled so that 0 is the best possible predictor and 1 a coin. An entry that
+    is numbered (`ntm #1`) is left out: its number means another configuration in each task.
     """
-    header = ["entry", "solved seeds", "95 % interval", "loss, 0 best possible, 1 chance"]
-    rows = [[*header, "95 % interval"]]
+    header = ["entry", "solved seeds", "loss, 0 best possible, 1 chance", "95 % interval"]
+    rows = [header]
     by_task = [contestants(results, task) for task in tasks]
     common = [entry for entry in by_task[0] if all(entry in runs for runs in by_task)]
     for entry in common if len(tasks) > 1 else []:
-        groups = [runs[entry] for runs in by_task]
-        solved, count = (sum(map(int, x)) for x in _solved_and_all(groups))
-        low, high = wilson(solved, count)
-        strata = [_scaled(group) for group in groups]
+        strata = [_scaled(runs[entry]) for runs in by_task]
+        if "#" in entry or any(np.isnan(stratum).any() for stratum in strata):
+            continue
+        solved, count = (sum(x) for x in _solved_and_all([runs[entry] for runs in by_task]))
         found = bootstrap(strata, iqm, stream(0, f"across {entry}"))
         enough = not math.isnan(found.low)
         interval = f"{number_text(found.low)} to {number_text(found.high)}" if enough else NONE
-        shares = f"{low:.0%} to {high:.0%}" if count >= FEWEST_FOR_INTERVAL else NONE
-        rows.append([entry, f"{solved}/{count}", shares, number_text(found.value), interval])
+        rows.append([entry, f"{solved}/{count}", number_text(found.value), interval])
     return rows
 
 
@@ -190,7 +224,11 @@ def _solved_and_all(groups: list[pd.DataFrame]) -> tuple[list[int], list[int]]:
 
 
 def _scaled(runs: pd.DataFrame) -> np.ndarray:
-    """Best validation losses between the best possible (0) and chance (1); infinite without one."""
+    """Best validation losses between the best possible (0) and chance (1).
+
+    Infinite for a run without a loss; NaN where it is not known what is best or what is chance.
+    """
     low, high = runs["optimum_val_loss_bits"], runs["chance_val_loss_bits"]
-    scaled = ((runs["best_val_loss_bits"] - low) / (high - low)).to_numpy(dtype=float)
-    return np.where(np.isfinite(scaled), scaled, math.inf)
+    losses = runs["best_val_loss_bits"]
+    scaled = (losses.where(np.isfinite(losses), math.inf) - low) / (high - low)
+    return scaled.to_numpy(dtype=float)

@@ -75,7 +75,11 @@
 
   // What a link leads to is opened, and so is everything before printing.
   const reveal = () => {
-    const target = document.getElementById(decodeURIComponent(location.hash.slice(1)));
+    let name = location.hash.slice(1);
+    try {
+      name = decodeURIComponent(name);
+    } catch {} // a stray % is taken as it stands
+    const target = document.getElementById(name);
     for (let fold = target?.closest("details"); fold; fold = fold.parentElement.closest("details")) {
       fold.open = true;
     }

@@ -11,9 +11,11 @@ import pandas as pd
 from ntmbench.errors import UserError
 from ntmbench.files import atomic_path, write_bytes, write_errors
 from ntmbench.report.blocks import markdown
-from ntmbench.report.drawing import NAMES, draw
+from ntmbench.report.drawing import NAMES, figures_of
 from ntmbench.report.entries import with_entries
-from ntmbench.report.sections import TITLE, page
+from ntmbench.report.notes import TITLE
+from ntmbench.report.parallel import draw
+from ntmbench.report.sections import page
 from ntmbench.report.tables import summarize
 from ntmbench.report.webpage import html
 from ntmbench.results import Results, load_results
@@ -21,7 +23,7 @@ from ntmbench.results import Results, load_results
 TABLES = ("runs", "curves", "lengths", "positions", "memory", "evals", "summary")
 OPTIONAL = ("positions", "memory", "evals")
 OURS = {
-    "figures": re.compile(rf".+-({'|'.join(NAMES)})\.(png|svg)"),
+    "figures": re.compile(rf".+-({'|'.join(NAMES)})(-[0-9a-f]{{6}})?\.(png|svg)"),
     "tables": re.compile(rf"({'|'.join(TABLES)})\.csv"),
 }
 """The names that a report gives to the files of its two folders."""
@@ -56,10 +58,12 @@ def write_report(folder: Path, out: Path, tell: Callable[[str], None] = lambda _
         for name in OURS:
             (out / name).mkdir(parents=True, exist_ok=True)
         written = _write_tables(results, summary, out / "tables")
-        drawn = draw(results, out, tell)
+        drawn, wanted = figures_of(results)
+        blocks = page(results, summary, drawn)  # first: what it computes, forked processes have
+        tell(f"drawing {len(wanted)} figures")
+        draw(wanted, out)
         for found in drawn.values():
             written |= {out / f"{path}.{end}" for path in found.paths for end in ("png", "svg")}
-        blocks = page(results, summary, drawn)
         write_bytes(out / "report.md", markdown(blocks).encode())
         whole = html(blocks, lambda path: (out / f"{path}.svg").read_text(encoding="utf-8"), TITLE)
         write_bytes(out / "report.html", whole.encode())

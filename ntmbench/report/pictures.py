@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 
 from ntmbench.memory import Trace
 from ntmbench.report.heat import heat
-from ntmbench.report.traces import composed, example_rows
+from ntmbench.report.panels import composed
+from ntmbench.report.tables import point_scores
+from ntmbench.report.traces import example_rows
 from ntmbench.results import Results
 
 STRIP, LEFT, RIGHT = 0.22, 1.5, 0.2
@@ -55,16 +57,15 @@ def predictions(traces: dict[str, Trace]) -> Figure:
 def two_axes(results: Results, task: str) -> Figure:
     """Wrong bits over both axes of a task with two, median over finished seeds, best weights."""
     axes = results.axes[task]
-    table = results.lengths
-    table = table[(table["task"] == task) & (table["metric"] == "wrong_bits")]
-    table = table[table["weights"] == "best"]
+    places = results.lengths[results.lengths["task"] == task].drop_duplicates("point")
+    table = point_scores(results, task, "wrong_bits").merge(places[["point", *axes]], on="point")
     panels = [(str(entry), own) for entry, own in table.groupby("entry", sort=False)]
 
     def paint(ax: Axes, own: pd.DataFrame) -> None:
         down, across = (sorted(own[axis].unique()) for axis in axes)
         values = np.full((len(down), len(across)), math.nan)
-        for place, group in own.groupby(list(axes)):
-            values[down.index(place[0]), across.index(place[1])] = _median(group)
+        for row in own.to_dict("records"):
+            values[down.index(row[axes[0]]), across.index(row[axes[1]])] = row["median"]
         heat(ax, values, [f"{n:g}" for n in down], [f"{n:g}" for n in across])
         ax.set(xlabel=axes[1], ylabel=axes[0])
 
@@ -84,10 +85,17 @@ def by_memory_rows(results: Results, task: str) -> Figure:
             values[points.index(point), counts.index(count)] = _median(group)
         heat(ax, values, [str(p).replace("=", " ") for p in points], [f"{c:g}" for c in counts])
         ax.set(xlabel="memory rows at test time")
-        seeds = own["seed"].nunique()
-        ax.set_title(f"{own['entry'].iloc[0]}, {seeds} seed{'s' * (seeds > 1)}", fontsize=9)
+        seeds = own.groupby(["point", "memory_rows"])["seed"].nunique()
+        ax.set_title(f"{own['entry'].iloc[0]}, {_between(seeds)} seeds a cell", fontsize=9)
 
-    return _panels(panels, paint, f"{task}: wrong bits a sequence")
+    sequences = f"median over seeds, {_between(table['sequences'])} sequences a cell"
+    return _panels(panels, paint, f"{task}: wrong bits a sequence, {sequences}")
+
+
+def _between(counts: pd.Series) -> str:
+    """The count, or the lowest and the highest."""
+    low, high = counts.min(), counts.max()
+    return f"{low:,.0f}" if low == high else f"{low:,.0f} to {high:,.0f}"
 
 
 def memory_evals(results: Results, task: str) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import pandas as pd
 
 import ntmbench
 from ntmbench.folder import METRICS
+from ntmbench.report import notes
 from ntmbench.report.blocks import (
     Block,
     Bullets,
@@ -53,80 +54,14 @@ TITLES: dict[str, str] = {
     "regret_bits": "Regret: loss above the optimum on the same sequences, bits a sequence",
 }
 
-TITLE = "Benchmark report"
-OVERVIEW_NOTE = (
-    "Solved seeds of all that are finished: a diverged run counts as not solved unless it solved "
-    "the task before, an unfinished or failed run does not count. Every number is in `tables/`."
-)
-BEST_NOTE = (
-    "The best entry is the one that solves the task most surely, by the lower end of the solve "
-    "rate's 95 % interval; among equals, whose seeds win most often against the others'. A seed "
-    "wins by solving the task sooner, or, where neither solved it, by the lower validation loss; "
-    "where one ended before the other solved, neither wins. *A seed of the best wins* is that "
-    "chance against the next best, with a 95 % bootstrap interval over seeds. With three to five "
-    "seeds such intervals are too narrow: in a simulation they held the truth 82 to 90 % of the "
-    "time, not 95 %."
-)
-ACROSS_NOTE = (
-    "Entries with finished runs of every task. The loss of a seed is scaled between the best "
-    "possible predictor (0) and a coin (1); its interquartile mean is over all seeds of all tasks, "
-    "the interval a bootstrap that draws seeds within each task."
-)
-TIMES_NOTE = (
-    "Over finished seeds; unfinished and failed runs are listed, and left out of rates, times and "
-    "losses. The interval is Wilson's, from three seeds on. Seeds that did not solve the task are "
-    "counted as slower than any that did (censored); the median is *not reached* when the middle "
-    "seed is one of them. Ranges are the lowest and the highest seed. The interquartile mean "
-    "leaves out the best and the worst quarter of the seeds; its interval is a bootstrap over "
-    "seeds."
-)
-CURVES_NOTE = (
-    "The median is over finished seeds, where all of them have a validation; a diverged seed "
-    "counts as infinitely high from where it stops. The band is the 95 % bootstrap interval of the "
-    "median, from three seeds on; with fewer than six it is too narrow."
-)
-RIVALS_NOTE = (
-    "A negative difference of the best validation losses is in favour of {best}. Runs of one seed "
-    "are pairs: they were trained on the same sequences in the same order."
-)
-MEMORY_NOTE = (
-    "Over 32 sequences at the point of the trace, weights with the lowest validation loss. Entropy "
-    "of the weightings: 0 bits is a single location; reads at scored steps, writes at the others "
-    "(all steps, where all are scored), mean over heads. Used: two to the entropy of the mean "
-    "weighting, as a share of all locations. Order followed: how often a read's location comes "
-    "after the one read before as the writes came, of the read head that does so most. Linear in "
-    "the priority: R² of the write head whose location is most so."
-)
-MEMORY_ROWS_NOTE = (
-    "Scores that were asked for with `ntmbench eval RUN --memory-rows ... --keep`: the trained "
-    "weights with a memory of another size."
-)
-CARRIED_NOTE = (
-    "Seeds that were stopped when they had solved the task count with their last value from there "
-    "on."
-)
-POINTS_NOTE = (
-    "Weights with the lowest validation loss; median over finished seeds (lowest to highest). A "
-    "seed without a finite score counts as worse than any other."
-)
-REFERENCES_NOTE = (
-    "Entries were evaluated on different sequences: chance and optimum are given for each, and "
-    "their losses are not to be compared."
-)
-PAPER_NOTE = (
-    "Published figures as the task file quotes them, beside the median over finished seeds of our "
-    "entries of the same model; smoke runs are not shown. At a point, ours is that of the weights "
-    "with the lowest validation loss. On the training distribution it is the validation loss after "
-    "as many training sequences as the published model had, and - where our runs did not get "
-    "there; where that number is not said, it is the last validation loss."
-)
-
 
 def page(results: Results, summary: pd.DataFrame, drawn: Mapping[str, Drawn]) -> list[Block]:
     """The whole report; `drawn` has the figures of each task."""
-    blocks: list[Block] = [Heading(1, TITLE), *_banner(results)]
+    blocks: list[Block] = [Heading(1, notes.TITLE), *_banner(results)]
     if len(summary):
-        blocks += [Heading(2, "Solved seeds"), matrix(results, summary), Text(OVERVIEW_NOTE)]
+        numbered = f" {notes.NUMBERED}" if summary["entry"].str.contains("#").any() else ""
+        blocks += [Heading(2, "Solved seeds"), matrix(results, summary)]
+        blocks.append(Text(notes.OVERVIEW + numbered))
         blocks += _best(results)
     for task, rows in summary.groupby("task", sort=False):
         found = drawn.get(str(task), Drawn())
@@ -161,24 +96,23 @@ def _best(results: Results) -> list[Block]:
     if not found:
         return []
     blocks: list[Block] = [Heading(2, "The best on each task")]
-    blocks += [Table(best_rows(found), entries=1), Text(BEST_NOTE)]
+    blocks += [Table(best_rows(found), entries=1), Text(notes.BEST), Text(notes.COVERAGE)]
     across = across_rows(results, [one.task for one in found])
     if len(across) > 1:
-        blocks += [Heading(3, "All tasks together"), Table(across, entries=0), Text(ACROSS_NOTE)]
+        blocks += [Heading(3, "All tasks together"), Table(across, entries=0), Text(notes.ACROSS)]
     return blocks
 
 
 def _task_section(results: Results, task: str, summary: pd.DataFrame, drawn: Drawn) -> list[Block]:
     images = drawn.images
     runs = results.runs[results.runs["task"] == task]
-    sentence = Text(_sentence(results, summary["config_id"].iloc[0]))
-    blocks: list[Block] = [Heading(2, task), sentence]
+    blocks: list[Block] = [Heading(2, task), *_sentences(results, summary)]
     blocks += [images[kind] for kind in ("example",) if kind in images]
-    blocks += [Table(summary_rows(summary), entries=0), Text(TIMES_NOTE), *_casualties(runs)]
+    blocks += [Table(summary_rows(summary), entries=0), Text(notes.TIMES), *_casualties(runs)]
     curves = entry_curves(results, task).values()
     if "curves" in images:
         carried = any(curve.carried for curve in curves)
-        note = f"{CURVES_NOTE} {CARRIED_NOTE}" if carried else CURVES_NOTE
+        note = f"{notes.CURVES} {notes.CARRIED}" if carried else notes.CURVES
         views = (("sequences", images["curves"]), ("seconds", images["seconds"]))
         blocks += [Heading(3, "Learning curves"), Choice("Against", views), Text(note)]
     if "survival" in images:
@@ -187,11 +121,11 @@ def _task_section(results: Results, task: str, summary: pd.DataFrame, drawn: Dra
     blocks += [images[kind] for kind in ("positions", "predictions") if kind in images]
     if "memory-rows" in images:
         blocks += [Heading(3, "Length by memory rows"), images["memory-rows"]]
-        blocks.append(Text(MEMORY_ROWS_NOTE))
+        blocks.append(Text(notes.MEMORY_ROWS))
     paper = paper_rows(results, task)
     if len(paper) > 1:
         stopped = any(curve.stopped for curve in curves)
-        note = f"{PAPER_NOTE} {CARRIED_NOTE}" if stopped else PAPER_NOTE
+        note = f"{notes.PAPER} {notes.CARRIED}" if stopped else notes.PAPER
         blocks += [Heading(3, "Published figures"), Table(paper, entries=4), Text(note)]
     blocks += _memory(results, task, drawn)
     for rows in setting_tables(results, task, summary):
@@ -203,10 +137,15 @@ def _task_section(results: Results, task: str, summary: pd.DataFrame, drawn: Dra
 def _rivals(results: Results, task: str) -> list[Block]:
     """The best entry of a task against every other."""
     found = standing(results, task)
-    if found is None or not found.rivals:
+    if found is None:
         return []
-    note = Text(RIVALS_NOTE.format(best=f"`{found.best}`"))
-    return [Table(rival_rows(found), entries=0), note]
+    blocks: list[Block] = []
+    if found.rivals:
+        note = Text(notes.RIVALS.format(best=f"`{found.best}`"))
+        blocks += [Table(rival_rows(found), entries=0), note]
+    if found.left_out:
+        blocks.append(Text(notes.CONDITIONS.format(entries=plain(", ".join(found.left_out)))))
+    return blocks
 
 
 def _memory(results: Results, task: str, drawn: Drawn) -> list[Block]:
@@ -222,7 +161,7 @@ def _memory(results: Results, task: str, drawn: Drawn) -> list[Block]:
     numbers = memory_rows(results, task)
     if len(numbers) > 1:
         title = "The memory in numbers"
-        blocks.append(Fold(title, (Table(numbers, entries=0), Text(MEMORY_NOTE))))
+        blocks.append(Fold(title, (Table(numbers, entries=0), Text(notes.MEMORY))))
     return blocks
 
 
@@ -235,20 +174,26 @@ def _points(results: Results, task: str, drawn: Drawn) -> list[Block]:
     found = [drawn.images[k] for k in ("generalization", "repeats") if k in drawn.images]
     blocks += found
     apart = not all(reference.shared for reference in at_points(results, task, "loss_bits"))
-    blocks += [Text(f"{POINTS_NOTE} {REFERENCES_NOTE}" if apart else POINTS_NOTE)]
+    blocks += [Text(f"{notes.POINTS} {notes.REFERENCES}" if apart else notes.POINTS)]
     for metric in dict.fromkeys(map(str, lengths["metric"])):
         table = Table(bits_table(results, task, metric), entries=0)
         blocks.append(Fold(TITLES.get(metric, metric), (table,)))
     return blocks
 
 
-def _sentence(results: Results, config_id: str) -> str:
-    """What the task asks for, and when it counts as solved."""
-    config = results.examples[config_id]
-    task, solved = config.task, config.solved
-    source = f" ({plain(task.source)})" if task.source else ""
-    streak = f"below {solved.below} {solved.times} times in a row"
-    return f"{plain(task.summary)}{source} Solved: validation `{solved.metric}` {streak}.".strip()
+def _sentences(results: Results, summary: pd.DataFrame) -> list[Block]:
+    """What the task asks for, and when it counts as solved; by entry where that differs."""
+    entries: dict[str, list[str]] = {}
+    for row in summary.to_dict("records"):
+        config = results.examples[row["config_id"]]
+        task, solved = config.task, config.solved
+        source = f" ({plain(task.source)})" if task.source else ""
+        streak = f"below {solved.below} {solved.times} times in a row"
+        text = f"{plain(task.summary)}{source} Solved: validation `{solved.metric}` {streak}."
+        entries.setdefault(text.strip(), []).append(row["entry"])
+    if len(entries) == 1:
+        return [Text(next(iter(entries)))]
+    return [Bullets(tuple(f"{plain(', '.join(names))}: {text}" for text, names in entries.items()))]
 
 
 def _casualties(runs: pd.DataFrame) -> list[Block]:
@@ -284,7 +229,8 @@ def _footer(results: Results) -> list[Block]:
     """The commands, versions, commits and machines that made the runs, with how many each."""
     runs, items = results.runs, []
     if results.commands:
-        commands = "; ".join(f"`{plain(command)}`" for command in results.commands)
+        quoted = (plain(command).replace("`", "'") for command in results.commands)
+        commands = "; ".join(f"`{command}`" for command in quoted)
         items.append(f"Commands of the sweeps: {commands}")
     kinds = {"ntmbench": "ntmbench versions", "commit": "Commits", "torch": "torch versions"}
     for column, title in {**kinds, "python": "Python versions", "machine": "Machines"}.items():

@@ -11,6 +11,7 @@ from typing import Any
 import matplotlib
 import matplotlib.style
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, FixedLocator, FuncFormatter, NullLocator
@@ -26,6 +27,7 @@ MARKS = ("o", "s", "^", "v", "P", "X", "*", "p")
 GREY = "#555555"
 LEVELS: dict[str, Any] = {"chance": ":", "optimum": (0, (6, 2, 1, 2))}
 SEED: dict[str, Any] = {"linewidth": 0.7, "alpha": 0.4}  # one seed among others
+DPI = 150
 Styles = dict[str, dict[str, Any]]
 LINEAR_BELOW = 0.1  # bits: a symmetric log axis is linear under it, so that zero has a place
 
@@ -38,9 +40,11 @@ FILE_METADATA: dict[str, dict[str, Any]] = {
 RC = {
     "svg.hashsalt": "ntmbench",
     "svg.fonttype": "none",  # text stays text: found, read aloud, and in the page's own font
+    "text.parse_math": False,  # a task or a tag may have a $ in its name
     "font.size": 9,
     "axes.grid": True,
     "grid.alpha": 0.3,
+    "axes.titley": 1.0,  # finding a height that clears all labels takes a third of the drawing
     "axes.spines.top": False,
     "axes.spines.right": False,
     "legend.frameon": False,
@@ -67,14 +71,24 @@ def styles(names: Iterable[str]) -> Styles:
     }
 
 
-def save(figure: Figure, path: Path, dpi: int = 150) -> None:
+def save(figure: Figure, path: Path, dpi: int = DPI) -> None:
     """Write `path`.png and `path`.svg, each in one step and without a date in it."""
-    for number, artist in enumerate(figure.findobj(lambda one: _is_of_model(one.get_gid()))):
+    marked = [artist for artist in _artists(figure) if _is_of_model(artist.get_gid())]
+    for number, artist in enumerate(marked):
         artist.set_gid(f"{artist.get_gid()}:{number}")
     for kind, metadata in FILE_METADATA.items():
         with atomic_path(path.with_name(f"{path.name}.{kind}")) as temporary:
             figure.savefig(temporary, format=kind, metadata=metadata, dpi=dpi)
         figure.set_layout_engine("none")  # laid out once, for both
+
+
+def _artists(figure: Figure) -> Iterator[Artist]:
+    """What may be marked as a model's; `figure.findobj` would make every tick of every axis."""
+    for parent in (figure, *figure.axes):
+        yield from parent.get_children()
+    for made in figure.legends:
+        yield from (handle for handle in made.legend_handles if handle is not None)
+        yield from made.get_texts()
 
 
 def _is_of_model(gid: str | None) -> bool:

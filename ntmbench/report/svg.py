@@ -162,7 +162,10 @@ def spark(cell: Cell) -> Markup:
         words.append(_said(error, point or str(index + 1), bool(trained)))
         if trained:
             shades.append(f'<path d="M{left:.2f} 0h{step:.2f}V{FLOOR:g}h-{step:.2f}z"/>')
-        if error > 0:
+        if math.isnan(error):
+            middle, half = left + step / 2, min(step / 2 - gap, 3.0)
+            columns.append(f'<path d="M{middle - half:.2f} 18h{2 * half:.2f}v3h-{2 * half:.2f}z"/>')
+        elif error > 0:
             columns.append(_column(left + gap / 2, step - gap, error))
     label = escape("share of chance errors: " + ", ".join(words))
     return Markup(

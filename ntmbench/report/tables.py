@@ -154,7 +154,8 @@ def bits_table(results: Results, task: str, metric: str) -> list[list[str]]:
 
 def summary_rows(summary: pd.DataFrame) -> list[list[str]]:
     """`summarize` of one task as rows of text, header first."""
-    header = ["entry", "solved seeds", "95 % interval", "sequences to solve, median"]
+    header = ["entry", "solved seeds", "95 % interval", "trained on, sequences"]
+    header += ["sequences to solve, median"]
     header += ["seconds to solve, median", "best validation loss, bits"]
     header += ["its interquartile mean (95 % interval)"]
     ended = [name for name in STATUSES[1:] if summary[name].any()]
@@ -168,6 +169,7 @@ def summary_rows(summary: pd.DataFrame) -> list[list[str]]:
                 row["entry"],
                 solved_text(row),
                 interval,
+                number_text(row["sequences"]),
                 time_text(row["median_sequences_to_solve"]) if row["finished"] else NONE,
                 time_text(row["median_seconds_to_solve"]) if row["finished"] else NONE,
                 range_text(*losses, row["without_loss"]),

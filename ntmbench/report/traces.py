@@ -9,8 +9,6 @@ Shape suffixes: T time steps, C channels, H heads, N memory rows (locations), M 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -24,32 +22,16 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from ntmbench.memory import Trace, priority_fit
+from ntmbench.report.panels import CHANNEL, PARAMETER, TRACE_DPI, Paint, Row, composed, name_panel
 from ntmbench.report.style import COLOURS, GREY, LINES, house_style, save
 
 UNSCORED = "#dddddd"
 WEIGHTING: dict[str, Any] = {"cmap": "magma", "vmin": 0.0, "vmax": 1.0}
 SIDES = {"write": 0, "read": 1}
 LABELS = {"key_strength": "key strength", "gate": "gate", "shift": "mean shift", "gamma": "gamma"}
-WIDTH, TOP, LINE, BOTTOM, BETWEEN = 9.0, 0.5, 0.18, 0.45, 0.28
-LEFTS, PANEL, BAR = (0.75, 4.85), 3.3, (8.28, 0.08)
-CHANNEL, PARAMETER, LETTER = 0.105, 0.65, 0.06
-"""Inches, of the figure, its margins and its panels: a layout engine would take a second."""
-TRACE_DPI = 100  # of figures with dozens of panels, twice as quick as others' 150
 SEEN = 0.05  # a location under this weight in every head and step need not be drawn
 FEWEST_LOCATIONS = 16
 IMAGE: dict[str, Any] = {"aspect": "auto", "interpolation": "none"}
-
-Paint = Callable[[Axes], Any]
-
-
-@dataclass
-class Row:
-    """Two panels side by side: either may be missing. scale: the colour scale drawn beside them."""
-
-    height: float
-    panels: list[Paint | None]
-    scale: tuple[ScalarMappable, str] | None = None
-    timed: bool = True
 
 
 def trace_figure(trace: Trace) -> Figure:
@@ -63,46 +45,6 @@ def save_trace_figure(trace: Trace, path: Path) -> None:
     """Write `path`.svg and `path`.png, each in one step. UserError if they cannot be written."""
     with house_style():
         save(trace_figure(trace), path, TRACE_DPI)
-
-
-def composed(rows: list[Row], trace: Trace, words: str = "") -> Figure:
-    """The rows one below the other; those whose x axis is not the step come last."""
-    timed = [row for row in rows if row.timed][-1]
-    untimed = 0.3 * (rows[-1] is not timed)
-    words = words or title(trace)
-    above = TOP + LINE * len(words.splitlines())
-    height = above + sum(row.height + BETWEEN for row in rows) - BETWEEN + BOTTOM + untimed
-    figure = Figure(figsize=(WIDTH, height))
-    top = height - above
-    for number, row in enumerate(rows):
-        top -= 0.0 if row.timed else untimed
-        bottom = top - row.height
-
-        def panel(left: float, width: float, bottom: float = bottom, row: Row = row) -> Axes:
-            inches = (left / WIDTH, bottom / height, width / WIDTH, row.height / height)
-            return figure.add_axes(inches)
-
-        for left, paint in zip(LEFTS, row.panels, strict=True):
-            if paint is not None:
-                ax = panel(left, PANEL)
-                ax.tick_params(labelsize=7)
-                paint(ax)
-                if row.timed:
-                    _steps(ax, trace, named=number == 0, last=row is timed)
-        if row.scale is not None:
-            bar = figure.colorbar(row.scale[0], cax=panel(*BAR))
-            bar.set_label(row.scale[1], fontsize=7)
-            bar.ax.tick_params(labelsize=6)
-        top = bottom - BETWEEN
-    figure.text(0.5, 1 - 0.1 / height, words, ha="center", va="top", fontsize=10)
-    return figure
-
-
-def title(trace: Trace) -> str:
-    """What was traced, and how well the model did on it."""
-    run = f"{trace.task} / {trace.label} / seed {trace.seed}, {trace.point}"
-    score = f"{trace.loss_bits:.3g} bits, {trace.wrong_bits:.0f} wrong"
-    return f"{run}\nafter {trace.sequences:,} sequences: {score}"
 
 
 def example_rows(trace: Trace) -> list[Row]:
@@ -155,8 +97,13 @@ def sequence_rows(trace: Trace) -> list[Row]:
 def _channels(
     ax: Axes, values_TC: np.ndarray, named: list[list[Any]], label: str, cmap: str
 ) -> None:
-    """A row a channel; those with negative values have a scale of two colours around 0."""
+    """A row a channel; one with values over 1 is scaled to its most, which its label says.
+
+    One with negative values has a scale of two colours around 0.
+    """
     values_CT = values_TC.T
+    most_C = np.nanmax(np.where(np.isnan(values_CT), 0, np.abs(values_CT)), axis=1)
+    values_CT = values_CT / np.maximum(most_C, 1)[:, None]
     colours = matplotlib.colormaps[cmap].with_extremes(bad=UNSCORED)(np.clip(values_CT, 0, 1))
     colours[np.isnan(values_CT)] = to_rgba(UNSCORED)
     signed = np.nanmin(np.where(np.isnan(values_CT), 0, values_CT), axis=1) < 0
@@ -165,11 +112,13 @@ def _channels(
         shades = matplotlib.colormaps["PuOr"](0.5 + values_CT[channel] / (2 * most))
         colours[channel] = np.where(values_CT[channel, :, None] == 0, 1.0, shades)
     ax.imshow(colours, **IMAGE)
-    ax.set_title(label, fontsize=9, loc="left", pad=3)
+    name_panel(ax, label)
     ax.grid(False)
     starts = np.cumsum([0, *(count for _, count in named)])
     ax.set_yticks([(a + b - 1) / 2 for a, b in pairwise(starts)])
-    ax.set_yticklabels([name for name, _ in named], fontsize=7)
+    most = [max(most_C[a:b], default=0) for a, b in pairwise(starts)]
+    names = [f"{n} (to {m:.3g})" if m > 1 else n for (n, _), m in zip(named, most, strict=True)]
+    ax.set_yticklabels(names, fontsize=7)
     ax.tick_params(axis="y", length=0)
     for start in starts[1:-1]:
         ax.axhline(start - 0.5, color=GREY, linewidth=0.5)
@@ -216,7 +165,7 @@ def _vectors(values_THM: np.ndarray, most: float, name: str) -> Paint:
         flat_XT = values_THM.reshape(len(values_THM), -1).T
         ax.imshow(flat_XT, cmap="PuOr", vmin=-most, vmax=most, **IMAGE)
         heads, width = values_THM.shape[1:]
-        ax.set_title(name, fontsize=9, loc="left", pad=3)
+        name_panel(ax, name)
         ax.set_ylabel("column of memory" if heads == 1 else "head", fontsize=7)
         ax.grid(False)
         if heads > 1:
@@ -261,7 +210,7 @@ def _weighting(values_TN: np.ndarray, name: str, shown: np.ndarray) -> Paint:
 
     def paint(ax: Axes) -> None:
         ax.imshow(values_TN[:, shown].T, origin="lower", **WEIGHTING, **IMAGE)
-        ax.set_title(name, fontsize=8, loc="left", pad=3)
+        name_panel(ax, name, 8)
         ax.set_ylabel("location", fontsize=7)
         ax.yaxis.set_major_locator(MaxNLocator(4, integer=True))
         ax.yaxis.set_major_formatter(lambda value, _: f"{(value + shown[0]) % rows:g}")
@@ -308,7 +257,7 @@ def _lines(values: np.ndarray, name: str, label: str) -> Paint:
             }
             ax.plot(values_TH[:, head], linewidth=1.2, label=f"head {head + 1}", **look)
         ax.set_ylim(*limits)
-        ax.set_title(label, fontsize=9, loc="left", pad=3)
+        name_panel(ax, label)
         if heads > 1 and name == "key_strength":
             ax.legend(fontsize=6, ncols=4, loc="upper right", handlelength=2.5)
 
@@ -330,8 +279,9 @@ def _priority_rows(trace: Trace) -> list[Row]:
         ends = np.array([-1.0, 1.0])
         ax.plot(ends, fit.slope * ends + fit.intercept, color=COLOURS[1], linestyle="--")
         ax.set(xlabel="priority", ylabel="location")
+        ax.yaxis.set_major_locator(MaxNLocator(5, integer=True))
         said = f"write {best + 1}: location against priority, R² = {linear[best]:.2f}"
-        ax.set_title(said, fontsize=9, loc="left", pad=3)
+        name_panel(ax, said)
         if fit.locations_T.max() >= rows:
             ax.yaxis.set_major_formatter(lambda value, _: f"{value % rows:g}")
 
@@ -343,37 +293,9 @@ def _priority_rows(trace: Trace) -> list[Row]:
             color=[COLOURS[0] if h == best else "#b0b0b0" for h in range(len(linear))],
         )
         ax.set(xlabel="write head", ylabel="R²", ylim=(0, 1))
-        ax.set_title("linear in the priority", fontsize=9, loc="left", pad=3)
+        name_panel(ax, "linear in the priority")
 
     return [Row(1.7, [scatter, shares], timed=False)]
-
-
-def _steps(ax: Axes, trace: Trace, named: bool, last: bool) -> None:
-    """The time axis, with a line where each phase begins and, above the first panels, its name."""
-    ax.set_xlim(-0.5, len(trace.mask_T) - 0.5)
-    ax.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    if last:
-        ax.set_xlabel("step", fontsize=8)
-    else:
-        ax.tick_params(labelbottom=False)
-    for name, step in trace.phases:
-        if step:
-            look: dict[str, Any] = {"linewidth": 0.8 if name else 0.4, "linestyle": ":"}
-            ax.axvline(step - 0.5, color="#2b8cbe", **look)
-    if named:
-        _name_phases(ax, trace)
-
-
-def _name_phases(ax: Axes, trace: Trace) -> None:
-    """Names above the panel; one that is wider than its phase ends where the phase does."""
-    parts = [(name, step) for name, step in trace.phases if name]
-    ends = [*(step for _, step in parts[1:]), len(trace.mask_T)]
-    for (name, step), end in zip(parts, ends, strict=True):
-        narrow = (end - step) / len(trace.mask_T) * PANEL < LETTER * len(name)
-        where, side = (end - 0.5, "right") if narrow else (step - 0.5, "left")
-        place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "va": "bottom", "ha": side}
-        moved = {"xytext": (-3 if narrow else 0, 12), "textcoords": "offset points"}
-        ax.annotate(name, (where, 1.0), fontsize=7, color=GREY, **place, **moved)
 
 
 def _mappable(cmap: str, vmin: float, vmax: float) -> ScalarMappable:

@@ -258,7 +258,7 @@ class RayCluster:
         if task is None:
             return []
         try:
-            write_files(task.job.path, files)
+            write_files(task.job.path, files, whole=False)
             return []
         except UserError as error:
             return [Note(str(error))]

@@ -16,7 +16,7 @@ import queue
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +77,7 @@ def do_remotely(
     if token is not None and not os.path.exists(token):
         return _refused(job, f"does not see {Path(token).parent.parent}, as the others do"), {}
     interrupt, ends, kept = Interrupt(), [], time.monotonic()
+    sent_before: set[str] = set(files or ())
     with contextlib.ExitStack() as stack:
         put = stack.enter_context(_outbox(mailbox, interrupt))
         put(Moment(job.number, 0, math.nan, math.nan, "begins"))
@@ -93,7 +94,9 @@ def do_remotely(
             put(news)
             if token is None and time.monotonic() - kept > KEEPING:
                 kept = time.monotonic()
-                mailbox.keep.remote(job.number, read_files(job.path))
+                now = read_files(job.path, without={n for n in sent_before if _is_snapshot(n)})
+                sent_before.update(now)
+                mailbox.keep.remote(job.number, now)
 
         do(job, interrupt, tell)
         sent = read_files(job.path) if token is None and job.kind == "run" else {}
@@ -132,15 +135,23 @@ def _refused(job: Job, why: str) -> Ended | Measured:
     return Ended(job.number, "failed", failure=failure)
 
 
-def read_files(folder: Path) -> Files:
-    """The files of a run, but for the claim and what is being written."""
+def read_files(folder: Path, without: Collection[str] = ()) -> Files:
+    """The files of a run, but for the claim, what is being written, and those named."""
     found = [path for path in folder.rglob("*") if path.is_file()]
     kept = [path for path in found if path.name != "claim" and not path.name.endswith(".tmp")]
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in kept}
+    named = {path.relative_to(folder).as_posix(): path for path in kept}
+    return {name: path.read_bytes() for name, path in named.items() if name not in without}
 
 
-def write_files(folder: Path, files: Files) -> None:
+def _is_snapshot(name: str) -> bool:
+    """Whether a file is one that never changes, and need not be sent again and again."""
+    return name.startswith("snapshots/")
+
+
+def write_files(folder: Path, files: Files, whole: bool = True) -> None:
     """Put a run's files into its folder, and take away what has gone.
+
+    Unless they are the `whole` run, snapshots that are not among them stay.
 
     In an order in which it can be gone on with whenever this breaks off: the checkpoint counts rows
     of the curve, and summary.json says that everything is there.
@@ -156,7 +167,8 @@ def write_files(folder: Path, files: Files) -> None:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             write_bytes(folder / name, files[name])
         for name in _written(run) - files.keys() if files else ():
-            (folder / name).unlink(missing_ok=True)
+            if whole or not _is_snapshot(name):
+                (folder / name).unlink(missing_ok=True)
 
 
 def _written(run: RunFolder) -> set[str]:
