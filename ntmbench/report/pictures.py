@@ -69,7 +69,7 @@ def two_axes(results: Results, task: str) -> Figure:
         heat(ax, values, [f"{n:g}" for n in down], [f"{n:g}" for n in across])
         ax.set(xlabel=axes[1], ylabel=axes[0])
 
-    return _panels(panels, paint, f"{task}: wrong bits a sequence, median over seeds")
+    return _panels(panels, paint, f"{task}: wrong bits a sequence\nmedian over seeds")
 
 
 def by_memory_rows(results: Results, task: str) -> Figure:
@@ -89,7 +89,7 @@ def by_memory_rows(results: Results, task: str) -> Figure:
         ax.set_title(f"{own['entry'].iloc[0]}, {_between(seeds)} seeds a cell", fontsize=9)
 
     sequences = f"median over seeds, {_between(table['sequences'])} sequences a cell"
-    return _panels(panels, paint, f"{task}: wrong bits a sequence, {sequences}")
+    return _panels(panels, paint, f"{task}: wrong bits a sequence\n{sequences}")
 
 
 def _between(counts: pd.Series) -> str:
