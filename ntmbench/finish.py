@@ -25,7 +25,7 @@ from ntmbench.interrupt import Interrupt
 from ntmbench.machine import environment
 from ntmbench.plugins import code_of
 from ntmbench.resolve import model_of
-from ntmbench.tracing import trace_model, usual_point, write_trace
+from ntmbench.tracing import said, trace_model, usual_point, write_trace
 from ntmbench.train import Trainer
 from ntmbench.weights import save_weights
 
@@ -90,7 +90,7 @@ def _trace(claim: Claim, trainer: Trainer, best: nn.Module) -> str:
         how: dict[str, Any] = {"weights": "best", "device": config.device}
         traced = trace_model(best, generator, config, point, sequences=sequences, **how)
     except Exception as error:  # whatever somebody's trace() or generator raises
-        return f"{type(error).__name__}: {' '.join(str(error).split())}"
+        return said(error)
     claim.check()
     write_trace(folder, generator.axes, traced)
     return ""

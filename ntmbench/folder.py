@@ -170,7 +170,9 @@ class RunFolder:
             UserError: the folder is no run, or the file is corrupted or of a newer schema.
         """
         if not self.exists:
-            below = [str(run.parent) for run in sorted(self.path.glob("**/seed*/config.json"))]
+            depths = ("seed*", "*/seed*", "*/*/seed*", "*/*/*/seed*")
+            found = (self.path.glob(f"{depth}/config.json") for depth in depths)
+            below = sorted(str(path.parent) for paths in found for path in paths)
             hint = f"; the runs below it are {', '.join(below[:5])}" if below else ""
             more = f" and {len(below) - 5} more" if len(below) > 5 else ""
             raise UserError(f"{self.path} is not a run folder: it has no config.json{hint}{more}")

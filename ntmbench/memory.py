@@ -10,6 +10,7 @@ import dataclasses
 import io
 import json
 import math
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -27,6 +28,7 @@ OF_BOTH = tuple(f"{kind}_{name}" for kind in KINDS for name in ("weightings", *P
 HEADS = ("reads", "adds", "erases", *OF_BOTH)
 """What a model's trace may tell of its heads: see `ntmbench.models`."""
 NOWHERE = -1
+LARGEST_TRACE = 2**30  # bytes: a small file can unpack to more than a machine holds
 STEPS = ("inputs_TI", "outputs_TO", "optimum_TO", "targets_TO", "mask_T")
 
 
@@ -95,7 +97,11 @@ def load_trace(path: Path) -> Trace:
         UserError: the file is missing, corrupted or no trace.
     """
     try:
-        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+        content = path.read_bytes()
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            if sum(part.file_size for part in archive.infolist()) > LARGEST_TRACE:
+                raise ValueError(f"it unpacks to over {LARGEST_TRACE:,} bytes")
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files}
         about = json.loads(str(arrays.pop("about")))
         for name in ("loss_bits", "wrong_bits"):
@@ -122,6 +128,8 @@ def _check(trace: Trace) -> None:
     for name in STEPS:
         if named[name].ndim != (1 if name == "mask_T" else 2) or not steps:
             raise ValueError(f"{name} has the shape {named[name].shape}")
+    if not trace.targets_TO.size or not trace.inputs_TI.size:
+        raise ValueError("there are no channels")
     if not trace.targets_TO.shape == trace.outputs_TO.shape == trace.optimum_TO.shape:
         raise ValueError("targets, outputs and optimum differ in shape")
     check_heads(trace.heads, steps)
@@ -145,6 +153,8 @@ def _check_about(trace: Trace) -> None:
                 case [str(), int()]:
                     continue
             raise ValueError(f"{name} are not names with numbers: {found!r}")
+        if name == "phases" and not all(0 <= step <= len(trace.mask_T) for _, step in found):
+            raise ValueError(f"phases do not begin within the sequence: {found!r}")
         if name in widths and sum(count for _, count in found) > widths[name]:
             raise ValueError(f"{name} are more than {widths[name]}: {found!r}")
 
@@ -240,13 +250,15 @@ def order_followed(reads_ST: np.ndarray, writes_ST: np.ndarray) -> np.ndarray:
 
     `reads_ST` and `writes_ST` are locations: see `located`. Of all steps of the reads, those count
     that go from a location to another, where some write was made at the first and the next write
-    at the second. A head that stays where it is, or is nowhere in particular, follows nothing.
+    at the second. A head that stays where it is follows nothing; NaN for one that is nowhere.
     """
     return np.array([_followed(*pair) for pair in zip(reads_ST, writes_ST, strict=True)])
 
 
 def _followed(reads_T: np.ndarray, writes_T: np.ndarray) -> float:
     if len(reads_T) < 2:
+        return math.nan
+    if (reads_T == NOWHERE).all():
         return math.nan
     written = {(a, b) for a, b in pairwise(writes_T.tolist()) if a != b and NOWHERE not in (a, b)}
     steps = list(pairwise(reads_T.tolist()))
@@ -299,7 +311,10 @@ def memory_numbers(
 
 
 def _row(head: str, metric: str, values_S: np.ndarray) -> dict[str, Any]:
+    """The mean over the sequences that have a value, which NaN is not."""
+    values_S = values_S[~np.isnan(values_S)]
     count = len(values_S)
     stderr = float(values_S.std(ddof=1) / math.sqrt(count)) if count > 1 else math.nan
-    tail = {"value": float(values_S.mean()), "stderr": stderr, "sequences": count}
+    value = float(values_S.mean()) if count else math.nan
+    tail = {"value": value, "stderr": stderr, "sequences": count}
     return {"head": head, "metric": metric, **tail}

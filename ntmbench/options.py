@@ -13,6 +13,8 @@ from ntmbench.errors import UserError, unknown
 SETTABLE = ("params", "train", "evaluate", "solved", "model")
 MOST_SEED = 2**63 - 1
 MOST_SEEDS = 10_000
+MOST_COUNT = 2**31 - 1
+"""Of steps, items, memory rows: no machine holds more."""
 MOST_DIGITS = 30
 """Of a number in an option: more are a mistake, and Python refuses thousands of them."""
 
@@ -50,9 +52,9 @@ def parse_point(text: str) -> dict[str, int]:
     point = {}
     for part in text.split(","):
         axis, equals, value = part.strip().partition("=")
-        fits = equals and axis and _is_number(value) and int(value) >= 1
+        fits = equals and axis and _is_number(value) and 1 <= int(value) <= MOST_COUNT
         if not fits or axis in point:
-            form = "--at needs axis=NUMBER[,axis=NUMBER], numbers from 1"
+            form = f"--at needs axis=NUMBER[,axis=NUMBER], numbers from 1 to {MOST_COUNT:,}"
             raise UserError(f"{form}, not '{shortened(text)}'")
         point[axis] = int(value)
     return point
@@ -160,8 +162,8 @@ def parse_rows(text: str) -> list[int]:
     """
     rows = []
     for part in text.split(","):
-        if not _is_number(part.strip()) or int(part) < 1:
-            form = "--memory-rows needs whole numbers from 1, such as 128 or 64,128,256"
+        if not _is_number(part.strip()) or not 1 <= int(part) <= MOST_COUNT:
+            form = f"--memory-rows needs whole numbers from 1 to {MOST_COUNT:,}, such as 64,128,256"
             raise UserError(f"{form}, not '{shortened(text)}'")
         if int(part) in rows:
             raise UserError(f"--memory-rows names {int(part)} twice")

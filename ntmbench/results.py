@@ -32,6 +32,7 @@ from ntmbench.folder import (
     find_runs,
 )
 
+LARGEST = 1e38  # about what float32 can hold: a larger number is none
 KEYS = ["task", "model", "seed", "config_id"]
 RUN_COLUMNS = {
     **{"task": str, "model": str, "seed": int, "profile": str, "status": str, "config_id": str},
@@ -94,7 +95,8 @@ def load_results(folder: str | Path) -> Results:
 
     def report(run: RunFolder, error: Exception) -> None:
         text = str(error).replace(f"{run.path}/", "").replace(str(run.path), "the folder")
-        problems.append({"path": run.path.relative_to(folder).as_posix(), "problem": text})
+        path = run.path.relative_to(folder).as_posix()
+        problems.append({"path": _legal(path), "problem": _legal(text)})
 
     for run in find_runs(folder):
         path = run.path.relative_to(folder).as_posix()
@@ -104,8 +106,9 @@ def load_results(folder: str | Path) -> Results:
             if key in loaded:
                 raise UserError(f"it is the same run as {loaded[key].row['path']}, by its config")
             loaded[key] = read
-        except (UserError, OSError) as error:
-            report(run, error)
+        except Exception as error:  # whatever a damaged file makes of it
+            known = isinstance(error, UserError | OSError)
+            report(run, error if known else UserError(f"{type(error).__name__}: {error}"))
     runs = list(loaded.values())
     examples = {run.row["config_id"]: run.config for run in reversed(runs)}
     return Results(
@@ -128,10 +131,16 @@ def _commands(folder: Path) -> tuple[str, ...]:
     """The commands of the sweeps noted in `.sweeps`, each once, in order of their beginning."""
     found: dict[str, str] = {}
     for path in sorted(folder.glob(".sweeps/*.json")):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):  # only a service
+        with contextlib.suppress(Exception):  # only a service, whatever is in there
             content = json.loads(path.read_text(encoding="utf-8"))
-            found.setdefault(str(content["command"]), str(content["started"]))
+            found.setdefault(_legal(str(content["command"])), str(content["started"]))
     return tuple(sorted(found, key=lambda command: (found[command], command)))
+
+
+def _legal(text: str) -> str:
+    """The text with what no page can hold (control characters, half letters) spelt out."""
+    spelt = text.encode("utf-8", "backslashreplace").decode()
+    return "".join(c if c.isprintable() or c in "\n\t" else repr(c)[1:-1] for c in spelt)
 
 
 def config_id(config: dict[str, Any], where: str = "config") -> str:
@@ -171,13 +180,18 @@ def read_table(
     """
     text = read_csv_text(path, columns, axes=axes, torn_tail=torn_tail)
     header = text[: text.index("\n")].split(",")
-    clash = {*KEYS, "point"} & set(header)
+    clash = {*KEYS, "point", "entry", "head", "x"} & set(header if not axes else axes_of(header))
     if clash:
         raise UserError(f"{path} is corrupted: no axis can be called {', '.join(sorted(clash))}")
     try:
-        return pd.read_csv(io.StringIO(text), dtype=_types(header), quoting=csv.QUOTE_NONE)  # pyright: ignore
+        table = pd.read_csv(io.StringIO(text), dtype=_types(header), quoting=csv.QUOTE_NONE)  # pyright: ignore
     except ValueError as error:
         raise UserError(f"{path} is corrupted: {error}") from error
+    numbers = list(table.select_dtypes("float").columns)
+    table[numbers] = table[numbers].where(table[numbers].abs() < LARGEST)
+    if axes and table[list(axes_of(header))].isna().any(axis=None):
+        raise UserError(f"{path} is corrupted: a point has no number on one of its axes")
+    return table
 
 
 def _read_run(run: RunFolder, path: str, report: Callable[[Exception], None]) -> _Run:
@@ -202,6 +216,10 @@ def _read_run(run: RunFolder, path: str, report: Callable[[Exception], None]) ->
     if summary is not None and run.positions_file.exists():
         positions = read_table(run.positions_file, POSITIONS_COLUMNS, axes=True)
     done = summary is not None
+    evals = _extra(run.evals_file, LENGTHS_COLUMNS, done, report)
+    if len(evals) and axes_of(list(evals.columns)) != axes_of(list(lengths.columns)):
+        report(UserError("evals.csv is corrupted: its axes are not those of lengths.csv"))
+        evals = _empty(LENGTHS_COLUMNS)
     return _Run(
         row=row,
         config=config,
@@ -209,7 +227,7 @@ def _read_run(run: RunFolder, path: str, report: Callable[[Exception], None]) ->
         lengths=lengths,
         positions=positions,
         memory=_extra(run.memory_file, MEMORY_COLUMNS, done, report),
-        evals=_extra(run.evals_file, LENGTHS_COLUMNS, done, report),
+        evals=evals,
         trace=run.trace_file if done and run.trace_file.exists() else None,
     )
 
@@ -238,6 +256,9 @@ def _corrupted(file: str) -> Iterator[None]:
 
 
 def _keys(config: RunConfig, path: str) -> dict[str, Any]:
+    for text in (config.task.name, config.label, config.task.summary, config.task.source, path):
+        if _legal(text) != text:
+            raise ValueError(f"{text!r} has letters that cannot be shown")
     if not -(2**63) <= config.seed < 2**63:
         raise ValueError(f"the seed {config.seed} is not in -2^63..2^63-1")
     return {

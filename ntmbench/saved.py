@@ -172,8 +172,12 @@ class Run:
             UserError: a point that the task lacks, weights that are missing or corrupted, memory
                 rows for a model that has none, or a model whose `trace` is not as it should be.
         """
+        model = self.model(weights)
         best = self.summary["best"] if weights == "best" else None
-        model, trained = self.model(weights), (best or self.summary)["sequences"]
+        try:
+            trained = int((best or self.summary)["sequences"])
+        except (TypeError, KeyError, ValueError) as error:
+            raise UserError(f"{self.folder.summary_file} is corrupted: {error!r}") from error
         return self._traced(model, point, weights, trained, sequence_seed, memory_rows)
 
     def keep_trace(self, traced: Traced) -> None:
@@ -218,8 +222,8 @@ class Run:
         memory_rows: int | None,
     ) -> Traced:
         generator = self.generator
-        if point is not None:
-            check_point(point, generator.axes, "--at")
+        point = point or usual_point(self.config)
+        check_point(point, generator.axes, "--at")
         if memory_rows is not None and not takes_memory_rows(model):
             raise UserError("memory rows were given, but this model's memory has no rows to choose")
         pin_threads(self.config.threads)
@@ -227,7 +231,7 @@ class Run:
             model,
             generator,
             self.config,
-            point or usual_point(self.config),
+            point,
             weights=weights,
             sequences=sequences,
             sequence_seed=sequence_seed,

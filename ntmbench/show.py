@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -54,7 +55,8 @@ def heads_table(rows: list[dict[str, Any]]) -> str:
     metrics = list(dict.fromkeys(row["metric"] for row in rows))
     by_head: dict[str, dict[str, str]] = {}
     for row in rows:
-        by_head.setdefault(row["head"], {})[row["metric"]] = _number(row["value"], row["stderr"])
+        text = "-" if math.isnan(row["value"]) else _number(row["value"], row["stderr"])
+        by_head.setdefault(row["head"], {})[row["metric"]] = text
     header = ["head", *(metric.replace("_", " ") for metric in metrics)]
     lines = [[head, *(found.get(m, "-") for m in metrics)] for head, found in by_head.items()]
     return table(header, lines)

@@ -6,7 +6,7 @@ Shape suffixes: S sequences, T time steps, I input, O output.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ def can_trace(model: nn.Module) -> bool:
 def usual_point(config: RunConfig) -> Point:
     """Where a run is traced if nobody says: its last point that training draws, else its first."""
     points, vary = config.evaluate.points, config.train.vary
+    if not points:
+        raise UserError("this run has no points to be traced at: give one")
     drawn = [
         point
         for point in points
@@ -46,7 +48,7 @@ def usual_point(config: RunConfig) -> Point:
 class Traced:
     """The trace of one sequence, and rows of memory.csv over `SEQUENCES` of them."""
 
-    trace: Trace
+    trace: Trace = field(repr=False)
     memory: list[dict[str, Any]]
 
 
@@ -89,7 +91,7 @@ def trace_model(
     was_training = model.training
     model.eval()
     if can_trace(model):
-        logits, heads = _checked(model.trace(inputs, state), batch.targets_BTO.shape)  # type: ignore
+        logits, heads = _checked(_ask(model, inputs, state), batch.targets_BTO.shape)
     else:
         logits, heads = model(inputs, state)[0], {}
     model.train(was_training)
@@ -124,11 +126,28 @@ def write_trace(folder: RunFolder, axes: Sequence[str], traced: Traced) -> None:
         write_rows(folder.memory_file, (*axes, *MEMORY_COLUMNS), traced.memory)
 
 
+def _ask(model: Any, inputs_STI: Tensor, state: Any) -> Any:
+    """What the model's `trace` gives; UserError for whatever it raises, an exit too."""
+    try:
+        return model.trace(inputs_STI, state)
+    except (Exception, SystemExit) as error:
+        raise UserError(f"the model's trace() raised {said(error)}") from error
+
+
+def said(error: BaseException) -> str:
+    """The kind of an error and its words, as far as it has any that can be written."""
+    try:
+        words = " ".join(str(error).split()).encode("utf-8", "backslashreplace").decode()
+    except Exception:  # of somebody's __str__
+        words = "(without words)"
+    return f"{type(error).__name__}: {words}"
+
+
 def _checked(found: Mapping[str, Tensor], shape: tuple[int, ...]) -> tuple[Tensor, dict[str, Any]]:
     """The logits and the heads' arrays of what a model's `trace` gave."""
     try:
         tensors = dict(found)
-        logits = tensors.pop("logits")
+        logits = tensors.pop("logits").float()
         heads = {name: value.detach().float().cpu().numpy() for name, value in tensors.items()}
         if tuple(logits.shape) != shape:
             raise ValueError(f"'logits' has the shape {tuple(logits.shape)}, not {shape}")

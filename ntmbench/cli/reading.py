@@ -11,7 +11,7 @@ from ntmbench.cli.group import main
 from ntmbench.errors import UserError
 from ntmbench.files import json_text
 from ntmbench.models import ALIASES, known_models
-from ntmbench.options import parse_point, parse_rows
+from ntmbench.options import MOST_COUNT, parse_point, parse_rows
 from ntmbench.tasks import declared_task, task_names
 from ntmbench.terminal import say
 
@@ -52,7 +52,9 @@ def list_(as_json: bool) -> None:
 @click.option(
     "--memory-rows", help="Rows of memory, if not those trained with: 256, or 64,128,256."
 )
-@click.option("--sequences", type=click.IntRange(min=1), help="Sequences a point, if not stored.")
+@click.option(
+    "--sequences", type=click.IntRange(1, MOST_COUNT), help="Sequences a point, if not stored."
+)
 @click.option(
     "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True,
     help="Those with the lowest validation loss, or those after the last update.",

@@ -10,7 +10,7 @@ from ntmbench.cli.group import main
 from ntmbench.errors import UserError
 from ntmbench.files import json_text
 from ntmbench.folder import RunFolder
-from ntmbench.options import parse_point
+from ntmbench.options import MOST_COUNT, parse_point
 from ntmbench.terminal import say
 
 
@@ -27,7 +27,9 @@ from ntmbench.terminal import say
     "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True,
     help="Those with the lowest validation loss, or those after the last update.",
 )  # fmt: skip
-@click.option("--memory-rows", type=click.IntRange(min=1), help="Rows of memory, if not trained.")
+@click.option(
+    "--memory-rows", type=click.IntRange(1, MOST_COUNT), help="Rows of memory, if not trained."
+)
 @click.option(
     "--over-training",
     is_flag=True,
@@ -101,7 +103,7 @@ def trace(
     click.echo(
         heads_table(traced.memory)
         if traced.memory
-        else "this model has no memory that tells what it does: inputs and outputs only"
+        else "this model has no trace(): inputs and outputs only"
     )
     for path in written:
         click.echo(f"kept in {path}")
@@ -109,7 +111,7 @@ def trace(
 
 def check_prefix(path: Path) -> None:
     """Raises UserError unless files can be called `path` with an ending."""
-    if not path.name:
+    if path.name in ("", ".."):
         raise UserError(
             f"--out must end in a name, to which .svg and others are added, not '{path}'"
         )

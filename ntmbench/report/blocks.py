@@ -39,11 +39,13 @@ class Bullets:
 class Table:
     """Rows of plain text or `code`, the first its header; the first column names the rows.
 
-    entries: the column that names an entry, by which a page can be filtered; none if negative.
+    entries, tasks: the columns that name an entry or a task, by which a page can be filtered; none
+    if negative.
     """
 
     rows: Sequence[Sequence[str]]
     entries: int = -1
+    tasks: int = -1
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ NAMES = (
 )
 """What follows the task in the name of a figure's file, but for a digest."""
 
+LONGEST = 160  # letters of a file's name, which can have 255 with what is put around it
+
 
 @dataclass
 class Drawn:
@@ -72,7 +74,8 @@ def _path(name: str) -> str:
     """Where a figure is kept, whatever an outside task or a tag is called."""
     plain = re.sub(r"[^\w.@=,-]", "_", name)
     digest = hashlib.sha256(name.encode()).hexdigest()[:6]
-    return f"figures/{plain}" + (f"-{digest}" if plain != name else "")  # no two under one name
+    short = plain[:LONGEST]
+    return f"figures/{short}" + (f"-{digest}" if short != name else "")  # no two under one name
 
 
 def _kinds(
@@ -178,9 +181,9 @@ def _is_uncertain(trace: Trace) -> bool:
 def _trace_words(trace: Trace, entry: str, seeds: int) -> str:
     loss = "" if math.isnan(trace.loss_bits) else f", {trace.wrong_bits:.0f} wrong bits"
     return (
-        f"What the memory of {entry} does on {trace.task}, {trace.point} (seed {trace.seed}, that "
-        f"with the lowest validation loss of {seeds}, weights after {trace.sequences:,} training "
-        f"sequences{loss}): on the left inputs, "
+        f"What the memory of {entry} does on {trace.task}, {trace.point} (seed {trace.seed}, the "
+        f"one of {seeds} with the lowest validation loss; weights after {trace.sequences:,} "
+        f"training sequences{loss}): on the left inputs, "
         "targets, adds and write weightings over locations, on the right outputs, errors, reads "
         "and read weightings; below, the parameters of the heads"
     )

@@ -18,6 +18,7 @@ from ntmbench.report.style import DPI, FILE_METADATA, house_style
 
 COLOURS_OF_ERRORS = "cividis"
 MISSING = "#dddddd"
+MOST_NUMBERS = 600  # cells with more would hold no number that can be read
 
 
 def memory_rows_figure(
@@ -55,7 +56,7 @@ def heat(ax: Axes, values: np.ndarray, down: Sequence[str], across: Sequence[str
     ax.set_yticks(range(len(down)), list(down))
     ax.tick_params(length=0)
     ax.grid(False)
-    for (row, column), value in np.ndenumerate(values):
+    for (row, column), value in np.ndenumerate(values) if values.size <= MOST_NUMBERS else ():
         dark = math.isnan(value) or shades[row, column] > 0.47  # the contrast is 4.5 on either side
         text = "-" if math.isnan(value) else "inf" if math.isinf(value) else f"{value:.3g}"
         colour = "#000001" if dark else "#fffffe"  # on cells, whatever the page's colours are

@@ -23,6 +23,7 @@ from ntmbench.stats import (
     Outcome,
     bootstrap,
     iqm,
+    median,
     median_time,
     outcome_wins,
     paired_difference,
@@ -96,34 +97,33 @@ class Standing:
 
 @functools.lru_cache(maxsize=64)
 def standing(results: Results, task: str) -> Standing | None:
-    """Who is best on a task: the one that solves it most surely, or whose seeds win most often.
+    """Who is best on a task: the entry that solves it most surely, then soonest, then best.
 
-    First by the lower end of the solve rate's interval (Wilson), so that one lucky seed is not the
-    best; among equals by how often its seeds win against those of each other entry. A seed is
-    better than another if it solved the task sooner, or, where neither did, has the lower
-    validation loss: see `stats.outcome_wins`. None where no run is finished.
+    By the lower end of the solve rate's interval (Wilson), so that one lucky seed is not the best;
+    among equals by the median time to solve, then by the median loss. How sure that is, is another
+    question: see `stats.outcome_wins` for when a seed is better than another. None where no run is
+    finished.
     """
     runs = contestants(results, task)
     ends = {name: [outcome(row) for row in g.to_dict("records")] for name, g in runs.items()}
     if not ends:
         return None
-    wins = {a: {b: outcome_wins(ends[a], ends[b]) for b in ends if b != a} for a in ends}
 
     def merit(entry: str) -> tuple[float, float, float]:
-        solved = sum(end.solved for end in ends[entry])
-        surely = wilson(solved, len(ends[entry]))[0]
-        against = [float(wins_AB.mean()) for wins_AB in wins[entry].values()]
-        losses = sorted(end.loss for end in ends[entry])
-        return (surely, float(np.mean(against)) if against else 1.0, -losses[len(losses) // 2])
+        own = ends[entry]
+        surely = wilson(sum(end.solved for end in own), len(own))[0]
+        time = median_time(end.time if end.solved else math.inf for end in own)
+        return (surely, -math.inf if time is None else -time, -median([end.loss for end in own]))
 
     best = max(ends, key=merit)
+    wins = {other: outcome_wins(ends[best], ends[other]) for other in ends if other != best}
     rivals = [
         Rival(
             entry=other,
             chance=probability_of_improvement(wins_AB, stream(0, f"{task} {best} {other}")),
             undecided=float((wins_AB == 0.5).mean()),
         )
-        for other, wins_AB in wins[best].items()
+        for other, wins_AB in wins.items()
     ]
     rivals.sort(key=lambda rival: (rival.chance.value, rival.entry))
     every = finished(results.runs[results.runs["task"] == task])["entry"]
@@ -134,7 +134,7 @@ def standing(results: Results, task: str) -> Standing | None:
 def best_rows(standings: list[Standing]) -> list[list[str]]:
     """A row a task: the best entry, the next best, and how sure the difference is."""
     header = ["task", "best", "solved seeds", "sequences to solve, median", "entries", "next best"]
-    rows = [[*header, "a seed of the best wins", "how sure"]]
+    rows = [[*header, "chance of a seed to beat the next best's", "how sure"]]
     for one in standings:
         own = one.runs[one.best]
         solved = f"{int(own['solved'].sum())}/{len(own)}"
@@ -171,7 +171,7 @@ def chance_text(chance: Estimate) -> str:
 
 def rival_rows(one: Standing) -> list[list[str]]:
     """The best entry of a task against every other, with the paired difference of their losses."""
-    header = ["against", f"a seed of {one.best} wins", "undecided"]
+    header = ["against", f"chance of a seed of {one.best} to win", "pairs undecided"]
     header += ["difference of loss, bits", "95 % interval"]
     rows = [[*header, "seeds in common"]]
     for rival in one.rivals:

@@ -23,7 +23,7 @@ from ntmbench.results import Results, load_results
 TABLES = ("runs", "curves", "lengths", "positions", "memory", "evals", "summary")
 OPTIONAL = ("positions", "memory", "evals")
 OURS = {
-    "figures": re.compile(rf".+-({'|'.join(NAMES)})(-[0-9a-f]{{6}})?\.(png|svg)"),
+    "figures": re.compile(rf".+-({'|'.join(NAMES)}|[0-9a-f]{{6}})(-[0-9a-f]{{6}})?\.(png|svg)"),
     "tables": re.compile(rf"({'|'.join(TABLES)})\.csv"),
 }
 """The names that a report gives to the files of its two folders."""
@@ -61,7 +61,8 @@ def write_report(folder: Path, out: Path, tell: Callable[[str], None] = lambda _
         drawn, wanted = figures_of(results)
         blocks = page(results, summary, drawn)  # first: what it computes, forked processes have
         tell(f"drawing {len(wanted)} figures")
-        draw(wanted, out)
+        for fault in draw(wanted, out):
+            tell(fault)
         for found in drawn.values():
             written |= {out / f"{path}.{end}" for path in found.paths for end in ("png", "svg")}
         write_bytes(out / "report.md", markdown(blocks).encode())

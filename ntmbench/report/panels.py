@@ -120,10 +120,10 @@ def _steps(ax: Axes, trace: Trace, named: bool, last: bool) -> None:
 def _name_phases(ax: Axes, trace: Trace) -> None:
     """Names above the panel; one that is wider than its phase ends where the phase does."""
     parts = [(name, step) for name, step in trace.phases if name]
-    ends = [*(step for _, step in parts[1:]), len(trace.mask_T)]
+    ends = [*(step for _, step in parts), len(trace.mask_T)][1:]
     for (name, step), end in zip(parts, ends, strict=True):
         narrow = (end - step) / len(trace.mask_T) * PANEL < LETTER * len(name)
         where, side = (end - 0.5, "right") if narrow else (step - 0.5, "left")
         place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "va": "bottom", "ha": side}
-        moved = {"xytext": (-3 if narrow else 0, 12), "textcoords": "offset points"}
+        moved = {"xytext": (-7 if narrow else 0, 12), "textcoords": "offset points"}
         ax.annotate(name, (where, 1.0), fontsize=7, color=GREY, **place, **moved)

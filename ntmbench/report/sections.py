@@ -73,8 +73,10 @@ def _banner(results: Results) -> list[Block]:
     """What keeps the figures from meaning what they seem to."""
     runs = results.runs
     lines = []
-    if (runs["profile"] == "smoke").any():
-        lines.append("**SMOKE: tiny budgets, figures mean nothing but that it works.**")
+    smoke = int((runs["profile"] == "smoke").sum())
+    if smoke:
+        said = f"SMOKE: {smoke} of {len(runs)} runs have tiny budgets"
+        lines.append(f"**{said}: their figures show that it runs, and nothing else.**")
     counts = runs["status"].value_counts()
     for status, meaning in (
         ("unfinished", "listed and drawn, but in no rate and no median; may be running still"),
@@ -96,7 +98,7 @@ def _best(results: Results) -> list[Block]:
     if not found:
         return []
     blocks: list[Block] = [Heading(2, "The best on each task")]
-    blocks += [Table(best_rows(found), entries=1), Text(notes.BEST), Text(notes.COVERAGE)]
+    blocks += [Table(best_rows(found), tasks=0), Text(notes.BEST), Text(notes.COVERAGE)]
     across = across_rows(results, [one.task for one in found])
     if len(across) > 1:
         blocks += [Heading(3, "All tasks together"), Table(across, entries=0), Text(notes.ACROSS)]

@@ -157,7 +157,7 @@ def summary_rows(summary: pd.DataFrame) -> list[list[str]]:
     header = ["entry", "solved seeds", "95 % interval", "trained on, sequences"]
     header += ["sequences to solve, median"]
     header += ["seconds to solve, median", "best validation loss, bits"]
-    header += ["its interquartile mean (95 % interval)"]
+    header += ["its interquartile mean over seeds (95 % interval)"]
     ended = [name for name in STATUSES[1:] if summary[name].any()]
     rows = [[*header, *ended, "sequences/s", "parameters"]]
     for row in summary.to_dict("records"):

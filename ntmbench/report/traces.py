@@ -102,7 +102,7 @@ def _channels(
     One with negative values has a scale of two colours around 0.
     """
     values_CT = values_TC.T
-    most_C = np.nanmax(np.where(np.isnan(values_CT), 0, np.abs(values_CT)), axis=1)
+    most_C = np.max(np.where(np.isfinite(values_CT), np.abs(values_CT), 0), axis=1)
     values_CT = values_CT / np.maximum(most_C, 1)[:, None]
     colours = matplotlib.colormaps[cmap].with_extremes(bad=UNSCORED)(np.clip(values_CT, 0, 1))
     colours[np.isnan(values_CT)] = to_rgba(UNSCORED)
@@ -117,7 +117,7 @@ def _channels(
     starts = np.cumsum([0, *(count for _, count in named)])
     ax.set_yticks([(a + b - 1) / 2 for a, b in pairwise(starts)])
     most = [max(most_C[a:b], default=0) for a, b in pairwise(starts)]
-    names = [f"{n} (to {m:.3g})" if m > 1 else n for (n, _), m in zip(named, most, strict=True)]
+    names = [f"{n} ≤{m:.2g}" if m > 1 else n for (n, _), m in zip(named, most, strict=True)]
     ax.set_yticklabels(names, fontsize=7)
     ax.tick_params(axis="y", length=0)
     for start in starts[1:-1]:

@@ -155,6 +155,7 @@ class _Page:
         body = [
             (
                 model_of(row[table.entries]) if table.entries >= 0 else None,
+                row[table.tasks] if table.tasks >= 0 else None,
                 [(cell, keys[column] and keys[column][index]) for column, cell in enumerate(row)],
             )
             for index, row in enumerate(rows)
