@@ -27,7 +27,7 @@ from ntmbench.config import RunConfig
 from ntmbench.errors import UserError
 from ntmbench.files import write_json
 from ntmbench.memory import save_trace
-from ntmbench.report import pictures, write_report
+from ntmbench.report import parallel, pictures, write_report
 from ntmbench.report.blocks import markdown
 from ntmbench.report.curves import entry_curves, whole_curves
 from ntmbench.report.drawing import Drawn, best_traces, figures_of
@@ -44,6 +44,7 @@ from ntmbench.report.outcomes import (
     standing,
     verdict,
 )
+from ntmbench.report.parallel import Wanted, draw
 from ntmbench.report.sections import page
 from ntmbench.report.style import styles
 from ntmbench.report.survival import survival
@@ -921,3 +922,65 @@ def test_the_whole_command_never_imports_torch(tmp_path):
         env=environment(),
     )
     assert done.stdout.splitlines()[-2:] == ["report: out/report.html", "['pandas']"]
+
+
+def test_what_cannot_be_drawn_says_so_in_its_place(tmp_path):
+    """In this process and in forked ones; the other figures are drawn."""
+
+    def broken() -> Figure:
+        raise ValueError("no axis shows this")
+
+    for count in (2, parallel.FEWEST_TO_FORK):
+        wanted = [Wanted(f"{count}-{n}", broken if n == 1 else Figure) for n in range(count)]
+        assert draw(wanted, tmp_path) == [
+            f"{count}-1 could not be drawn: ValueError: no axis shows this"
+        ]
+        assert "no axis shows this" in (tmp_path / f"{count}-1.svg").read_text()
+        assert all((tmp_path / f"{one.path}.png").exists() for one in wanted)
+
+
+def test_a_drawing_that_is_killed_ends_in_a_message(tmp_path):
+    wanted = [Wanted(str(n), lambda: os._exit(9)) for n in range(parallel.FEWEST_TO_FORK)]
+    if len(os.sched_getaffinity(0)) > 1:
+        with pytest.raises(UserError, match="was killed"):
+            draw(wanted, tmp_path)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("lengths.csv", lambda text: text.replace("length,", "entry,", 1)),
+        ("lengths.csv", lambda text: text.replace("\n10,", "\ninf,")),
+        ("config.json", lambda text: text.replace('"copy"', '"co\\ud800py"', 1)),
+        ("config.json", lambda text: text.replace('"copy"', '"co\\u0001py"', 1)),
+        ("config.json", lambda text: text.replace('"params": {', f'"params": {{"x": {"[" * 9000}')),
+    ],
+)
+def test_a_hostile_file_is_a_problem_of_its_run(tmp_path, damage):
+    write_run(tmp_path, fake_config())
+    run = write_run(tmp_path, fake_config(seed=2))
+    file, change = damage
+    (run.path / file).write_text(change((run.path / file).read_text()))
+    results = load_results(tmp_path)
+    assert list(results.runs["seed"]) == [1] and list(results.problems["path"]) == [
+        "copy/ntm/seed2"
+    ]
+    words(tmp_path).encode()
+
+
+def test_scores_too_large_to_draw_are_not_known(tmp_path):
+    run = write_run(tmp_path, fake_config())
+    text = run.lengths_file.read_text()
+    run.lengths_file.write_text(re.sub(r"(best,loss_bits),[^,]*", r"\1,1e308", text))
+    found = load_results(tmp_path).lengths
+    best = found[(found["weights"] == "best") & (found["metric"] == "loss_bits")]
+    assert len(best) and best["value"].isna().all()
+
+
+def test_hostile_notes_of_sweeps_are_left_out(tmp_path):
+    write_run(tmp_path, fake_config())
+    (tmp_path / ".sweeps").mkdir()
+    (tmp_path / ".sweeps" / "a.json").write_text("[" * 200_000)
+    (tmp_path / ".sweeps" / "b.json").write_text('{"command": "\\ud800 go", "started": "x"}')
+    assert load_results(tmp_path).commands == ("\\ud800 go",)
+    words(tmp_path).encode()

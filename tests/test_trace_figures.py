@@ -428,3 +428,8 @@ def test_a_loss_that_is_equal_costs_no_frame() -> None:
 
 def test_an_animation_of_one_trace() -> None:
     assert len(frames_of(animation([fake_trace()]))) == 1
+
+
+def test_a_sequence_without_named_phases_is_drawn() -> None:
+    trace = dataclasses.replace(fake_trace(length=4), phases=[])
+    assert len(trace_figure(trace).axes) == len(trace_figure(fake_trace(length=4)).axes)
