@@ -420,7 +420,7 @@ def test_compare_of_one_task_with_other_params_is_refused(invoke, runs) -> None:
 
 def test_report_names_what_it_wrote(program, runs, tmp_path) -> None:
     text = output_of(program(tmp_path, "report"))
-    assert text == "report: results/report/report.md\n"
+    assert text == "report: results/report/report.html\n"
     page = (tmp_path / "results/report/report.md").read_text()
     assert "lstm" in page and "ntm" in page and "copy" in page
 

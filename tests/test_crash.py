@@ -49,11 +49,11 @@ def results_of(folder: Path) -> dict[str, object]:
     kept = [i for i, name in enumerate(header) if name not in CLOCK]
     assert tuple(header) == CURVE_COLUMNS and len(kept) == len(header) - 2
     found: dict[str, object] = {"curve": [[row[i] for i in kept] for row in rows]}
-    names = ("best.safetensors", "last.safetensors", "lengths.csv", "memory.csv", "trace.npz")
-    for name in names:
+    for name in ("best.safetensors", "last.safetensors", "lengths.csv", "trace.npz"):
         found[name] = (folder / name).read_bytes()
-    for path in sorted((folder / "snapshots").iterdir()):
-        found[f"snapshots/{path.name}"] = path.read_bytes()
+    traced = [folder / "memory.csv", *sorted(folder.glob("snapshots/*"))]  # where a model can
+    for path in filter(Path.exists, traced):
+        found[path.relative_to(folder).as_posix()] = path.read_bytes()
     summary = json.loads((folder / "summary.json").read_text())
     for name in ("status", "parameters", "sequences", "updates", "skipped", "best", "last"):
         found[name] = summary[name]
