@@ -853,6 +853,7 @@ def test_a_grid_of_thirty_settings(grid, tmp_path):
     assert html.count("best of the task") == 1
 
 
+@pytest.mark.slow  # a minute; benchmarks/report.py measures the same
 def test_two_hundred_runs(tmp_path, capsys):
     """How long it takes is printed: see it with -s."""
     runs = tmp_path / "runs"
