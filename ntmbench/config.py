@@ -147,6 +147,10 @@ class TrainConfig:
             allowed = "[lowest, highest] with 1 <= lowest <= highest < 2^31"
             _require("train", f"vary.{axis}", bounds, allowed, ordered)
 
+    def draws(self, point: dict[Any, Any]) -> bool:
+        """Whether training draws this point: whether each axis is within its range."""
+        return all(low <= point.get(axis, -1) <= high for axis, (low, high) in self.vary.items())
+
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateConfig:

@@ -66,14 +66,16 @@ class Trace:
         return self.heads.get(f"{kind}_weightings")
 
     @property
+    def priority_channel(self) -> int | None:
+        """The number of the input channel called "priority", where there is one."""
+        names = [name for name, count in self.input_channels for _ in range(count)]
+        return names.index("priority") if "priority" in names else None
+
+    @property
     def priorities(self) -> np.ndarray | None:
-        """The input channel called "priority" (T,), zero where no vector is given."""
-        start = 0
-        for name, count in self.input_channels:
-            if name == "priority":
-                return self.inputs_TI[:, start]
-            start += count
-        return None
+        """What is in the channel of priorities (T,): zero where no vector is given."""
+        channel = self.priority_channel
+        return None if channel is None else self.inputs_TI[:, channel]
 
 
 ABOUT = [f.name for f in dataclasses.fields(Trace) if f.name not in (*STEPS, "heads")]
@@ -194,6 +196,17 @@ class Fit(NamedTuple):
     r2: float
 
 
+def stretch(occupied: np.ndarray, rows: int) -> tuple[int, int]:
+    """The first of the occupied locations and how many the stretch from it to the last takes.
+
+    `occupied` ascends. Locations lie on a circle, which is cut at the widest gap; of equal ones, at
+    that nearest the memory's end.
+    """
+    gaps = np.diff(occupied, append=occupied[0] + rows)
+    widest = len(gaps) - 1 - int(gaps[::-1].argmax())
+    return int(occupied[(widest + 1) % len(occupied)]), rows - int(gaps[widest]) + 1
+
+
 def priority_fit(weightings_TN: np.ndarray, priorities_T: np.ndarray) -> Fit:
     """The linear fit of the most written location to the priority: Graves et al. 2014, figure 17.
 
@@ -204,10 +217,7 @@ def priority_fit(weightings_TN: np.ndarray, priorities_T: np.ndarray) -> Fit:
     locations = weightings_TN[given].argmax(1)
     if not len(locations):
         return Fit(priorities, locations, math.nan, math.nan, math.nan)
-    occupied = np.unique(locations)
-    gaps = np.diff(occupied, append=occupied[0] + rows)
-    widest = len(gaps) - 1 - int(gaps[::-1].argmax())  # of equal ones that at the memory's end
-    first = occupied[(widest + 1) % len(occupied)]
+    first, _ = stretch(np.unique(locations), rows)
     unrolled = (locations - first) % rows + first
     unrolled = unrolled.astype(float)
     if len(np.unique(priorities)) < 2:

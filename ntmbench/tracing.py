@@ -33,14 +33,10 @@ def can_trace(model: nn.Module) -> bool:
 
 def usual_point(config: RunConfig) -> Point:
     """Where a run is traced if nobody says: its last point that training draws, else its first."""
-    points, vary = config.evaluate.points, config.train.vary
+    points = config.evaluate.points
     if not points:
         raise UserError("this run has no points to be traced at: give one")
-    drawn = [
-        point
-        for point in points
-        if all(low <= point.get(axis, low) <= high for axis, (low, high) in vary.items())
-    ]
+    drawn = [point for point in points if config.train.draws(point)]
     return drawn[-1] if drawn else points[0]
 
 
@@ -178,5 +174,5 @@ def _described(generator: Any, point: Point) -> dict[str, Any]:
 
 def _priorities(trace: Trace, inputs_STI: np.ndarray) -> np.ndarray | None:
     """The channel of priorities, as of `Trace.priorities`, of all sequences."""
-    names = [name for name, count in trace.input_channels for _ in range(count)]
-    return inputs_STI[:, :, names.index("priority")] if "priority" in names else None
+    channel = trace.priority_channel
+    return None if channel is None else inputs_STI[:, :, channel]

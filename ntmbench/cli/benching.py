@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from ntmbench.cli.group import main
-from ntmbench.cli.shared import complete_one_task
+from ntmbench.cli.shared import complete_one_task, json_option
 from ntmbench.files import json_text
 from ntmbench.tasks import load_task
 from ntmbench.terminal import say
@@ -20,7 +20,7 @@ from ntmbench.terminal import say
     "--threads", type=click.IntRange(min=1), default=1, show_default=True,
     help="Threads that a batch is split over.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@json_option
 def bench(task: str, threads: int, as_json: bool) -> None:
     """Measure how fast training is on this machine.
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from ntmbench.cli.group import main
+from ntmbench.cli.shared import check_folder, json_option, weights_option
 from ntmbench.errors import UserError
 from ntmbench.files import json_text
 from ntmbench.models import ALIASES, known_models
@@ -17,7 +18,7 @@ from ntmbench.terminal import say
 
 
 @main.command("list")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@json_option
 def list_(as_json: bool) -> None:
     """List the tasks and the models.
 
@@ -55,10 +56,7 @@ def list_(as_json: bool) -> None:
 @click.option(
     "--sequences", type=click.IntRange(1, MOST_COUNT), help="Sequences a point, if not stored."
 )
-@click.option(
-    "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True,
-    help="Those with the lowest validation loss, or those after the last update.",
-)  # fmt: skip
+@weights_option
 @click.option(
     "--keep", is_flag=True, help="Keep the scores in the run's evals.csv; the report draws them."
 )
@@ -66,7 +64,7 @@ def list_(as_json: bool) -> None:
     "--figure", type=click.Path(path_type=Path, dir_okay=False),
     help="Draw wrong bits, points by memory rows, into this .png or .svg.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@json_option
 def eval_(
     run: Path,
     points: tuple[str, ...],
@@ -133,8 +131,7 @@ def check_picture(path: Path) -> None:
     """Raises UserError unless `path` is that of a picture that can be written."""
     if path.suffix.lower() not in (".png", ".svg"):
         raise UserError(f"--figure must end in .png or .svg, not '{path}'")
-    if not path.parent.is_dir():
-        raise UserError(f"--figure: there is no folder {path.parent}")
+    check_folder("--figure", path)
 
 
 @main.command()
@@ -144,7 +141,7 @@ def check_picture(path: Path) -> None:
     "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True,
     help="Which weights of both.",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@json_option
 def compare(run_a: Path, run_b: Path, weights: str, as_json: bool) -> None:
     """Compare two runs on identical sequences.
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 import click
 
 from ntmbench.engine import ENGINES
+from ntmbench.errors import UserError
 from ntmbench.models import ALIASES, known_models
 from ntmbench.tasks import STANDARD, task_names
 
@@ -27,6 +29,12 @@ engine_option = click.option(
 track_option = click.option(
     "--track", multiple=True, metavar="NAME",
     help="Send records to tensorboard, wandb (offline unless told) or mlflow; several times.",
+)  # fmt: skip
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+weights_option = click.option(
+    "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True,
+    help="Those with the lowest validation loss, or those after the last update.",
 )  # fmt: skip
 
 
@@ -58,3 +66,9 @@ def complete_model(ctx: click.Context, param: click.Parameter, incomplete: str) 
 
 def complete_one_task(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
     return [name for name in complete_task(ctx, param, incomplete) if name != "all"]
+
+
+def check_folder(option: str, path: Path) -> None:
+    """Raises UserError unless the folder that `path` is to be written into is there."""
+    if not path.parent.is_dir():
+        raise UserError(f"{option}: there is no folder {path.parent}")

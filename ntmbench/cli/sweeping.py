@@ -13,6 +13,7 @@ from ntmbench.cli.group import main
 from ntmbench.cli.shared import (
     device_option,
     engine_option,
+    json_option,
     kept,
     profile_option,
     sequences_option,
@@ -72,7 +73,7 @@ from ntmbench.tasks import load_task
 )  # fmt: skip
 @track_option
 @click.option("--dry-run", is_flag=True, help="Print the runs and what they would cost.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@json_option
 def sweep(
     tasks: tuple[str, ...],
     models: tuple[str, ...],
@@ -157,7 +158,7 @@ def sweep(
 @click.argument(
     "folder", metavar="[DIR]", default="results", type=click.Path(path_type=Path, file_okay=False)
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@json_option
 def status(folder: Path, as_json: bool) -> None:
     """Tell where all runs in DIR (default: results) stand: a sweep's, and any others.
 

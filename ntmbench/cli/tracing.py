@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from ntmbench.cli.group import main
+from ntmbench.cli.shared import check_folder, json_option, weights_option
 from ntmbench.errors import UserError
 from ntmbench.files import json_text
 from ntmbench.folder import RunFolder
@@ -23,10 +24,7 @@ from ntmbench.terminal import say
     "--seed", type=click.IntRange(min=0), default=0, show_default=True,
     help="Which sequence of the point.",
 )  # fmt: skip
-@click.option(
-    "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True,
-    help="Those with the lowest validation loss, or those after the last update.",
-)  # fmt: skip
+@weights_option
 @click.option(
     "--memory-rows", type=click.IntRange(1, MOST_COUNT), help="Rows of memory, if not trained."
 )
@@ -39,7 +37,7 @@ from ntmbench.terminal import say
     "--out", type=click.Path(path_type=Path),
     help="Where, without an ending: .svg, .png, .npz are added.  [default: RUN/trace-POINT]",
 )  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
+@json_option
 def trace(
     run: Path,
     point: str | None,
@@ -115,8 +113,7 @@ def check_prefix(path: Path) -> None:
         raise UserError(
             f"--out must end in a name, to which .svg and others are added, not '{path}'"
         )
-    if not path.parent.is_dir():
-        raise UserError(f"--out: there is no folder {path.parent}")
+    check_folder("--out", path)
 
 
 def _has_trace(folder: RunFolder) -> bool:

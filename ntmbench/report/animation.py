@@ -50,8 +50,7 @@ def _frame(traces: list[Trace], number: int, shown: np.ndarray) -> Image.Image:
     canvas = FigureCanvasAgg(composed(rows, trace))
     canvas.figure.set_dpi(DPI)
     canvas.draw()
-    picture = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    return picture.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    return Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
 
 
 def _progress(ax: Axes, counts: list[int], losses: list[float], number: int) -> None:
@@ -66,9 +65,7 @@ def _progress(ax: Axes, counts: list[int], losses: list[float], number: int) -> 
 
 
 def _padded(frame: Image.Image, size: tuple[int, int]) -> Image.Image:
-    """Every frame of a GIF is of one size."""
-    if frame.size == size:
-        return frame
+    """The frame in 128 colours; every frame of a GIF is of one size."""
     whole = Image.new("RGB", size, "white")
-    whole.paste(frame.convert("RGB"))
+    whole.paste(frame)
     return whole.quantize(128, method=Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)

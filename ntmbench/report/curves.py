@@ -38,17 +38,19 @@ class EntryCurve:
         early = self.runs["solved"] & (self.runs["sequences"] < self.budget)
         return list(self.runs.loc[early & (self.runs["status"] == "complete") & self.stops, "seed"])
 
-    @property
+    @functools.cached_property
+    def _whole(self) -> pd.DataFrame:
+        return whole_curves(self.seeds, self.runs, self.stopped)
+
+    @functools.cached_property
     def median(self) -> pd.Series:
         """The median over finished seeds at every count of sequences."""
-        whole = whole_curves(self.seeds, self.runs, self.stopped)
-        values = median(whole.to_numpy()) if len(whole) else []
-        return pd.Series(values, index=whole.index)
+        values = median(self._whole.to_numpy()) if len(self._whole) else []
+        return pd.Series(values, index=self._whole.index)
 
     def interval(self, purpose: str) -> tuple[np.ndarray, np.ndarray]:
         """The 95 % bootstrap interval of `median`, of which it has the index; NaN for few seeds."""
-        whole = whole_curves(self.seeds, self.runs, self.stopped)
-        return bootstrap_each(whole.to_numpy(), median, stream(0, f"curve {purpose}"))
+        return bootstrap_each(self._whole.to_numpy(), median, stream(0, f"curve {purpose}"))
 
     @property
     def median_seconds(self) -> pd.Series:

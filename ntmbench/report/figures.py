@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -29,6 +29,9 @@ from ntmbench.report.style import (
 )
 from ntmbench.report.tables import point_scores
 from ntmbench.results import Results
+
+if TYPE_CHECKING:
+    from ntmbench.config import TrainConfig
 
 PUBLISHED_MARKS = {"lstm": "s", "ntm": "D", "ntm-ff": "^"}  # the models of the paper
 MEDIAN: dict[str, Any] = {"linewidth": 2.2}
@@ -177,34 +180,31 @@ def _places(ax: Axes, results: Results, task: str, table: pd.DataFrame) -> _Plac
     """
     axes = results.axes.get(task, ())
     points = table.drop_duplicates("point").sort_values(list(axes))
-    vary = _trained_on(results, task)
+    train = _trained_on(results, task)
     if len(axes) == 1 and len(points) > 1:
         values = points[axes[0]].tolist()
         if len(values) <= 8:
             ax.set_xticks(values)
         ax.set_xlabel(axes[0])
-        if axes[0] in vary:
-            low, high = vary[axes[0]]
+        if train is not None and axes[0] in train.vary:
+            low, high = train.vary[axes[0]]
             ax.axvspan(low - 0.5, high + 0.5, color=GREY, alpha=0.1, lw=0, label="training range")
         return _Places(True, dict(zip(points["point"], values, strict=True)))
     ticks = [point.replace("=", " ").replace(",", "\n") for point in points["point"]]
     ax.set_xticks(range(len(points)), ticks)
     ax.set_xlim(-0.5, max(len(points), 1) - 0.5)
-    trained = [
-        bool(vary) and all(low <= row.get(axis, -1) <= high for axis, (low, high) in vary.items())
-        for row in points.to_dict("records")
-    ]
+    trained = [train is not None and train.draws(row) for row in points.to_dict("records")]
     for index in np.flatnonzero(trained) if not all(trained) else []:
         span = (index - 0.5, index + 0.5)
         ax.axvspan(*span, color=GREY, alpha=0.1, lw=0, label="training range")
     return _Places(False, {str(point): float(i) for i, point in enumerate(points["point"])})
 
 
-def _trained_on(results: Results, task: str) -> dict[str, list[int]]:
-    """The axes' ranges in training; empty where the entries' differ or are not known."""
+def _trained_on(results: Results, task: str) -> TrainConfig | None:
+    """How the entries were trained; none where what they drew differs."""
     ids = results.runs.loc[results.runs["task"] == task, "config_id"]
-    found = [results.examples[key].train.vary for key in dict.fromkeys(ids)]
-    return found[0] if all(vary == found[0] for vary in found) else {}
+    found = [results.examples[key].train for key in dict.fromkeys(ids)]
+    return found[0] if all(train.vary == found[0].vary for train in found) else None
 
 
 def _reference(ax: Axes, reference: Reference, places: _Places, colour: str) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +31,8 @@ def memory_rows_figure(
     own = [row for row in rows if row["weights"] == weights and row["metric"] == "wrong_bits"]
     counts = sorted({row["memory_rows"] for row in own}, key=lambda count: count or 0)
     points = list(dict.fromkeys(tuple(row[axis] for axis in axes) for row in own))
-    values = np.full((len(points), len(counts)), math.nan)
-    for row in own:
-        place = points.index(tuple(row[axis] for axis in axes)), counts.index(row["memory_rows"])
-        values[place] = row["value"]
+    cells = [(tuple(row[axis] for axis in axes), row["memory_rows"], row["value"]) for row in own]
+    values = filled(cells, points, counts)
     labels = [", ".join(f"{axis} {n}" for axis, n in zip(axes, p, strict=True)) for p in points]
     with house_style():
         figure = Figure(figsize=(1.6 + 0.75 * len(counts) + 1.2, 1.1 + 0.34 * len(points)))
@@ -44,6 +42,16 @@ def memory_rows_figure(
         ax.set_xlabel("memory rows at test time")
         figure.suptitle(f"{title}\nwrong bits a sequence", fontsize=9)
     return figure
+
+
+def filled(
+    cells: Iterable[tuple[Any, Any, float]], down: Sequence[Any], across: Sequence[Any]
+) -> np.ndarray:
+    """The matrix of cells (what is down, what is across, value); NaN where there is none."""
+    values = np.full((len(down), len(across)), math.nan)
+    for row, column, value in cells:
+        values[down.index(row), across.index(column)] = value
+    return values
 
 
 def heat(ax: Axes, values: np.ndarray, down: Sequence[str], across: Sequence[str]) -> None:

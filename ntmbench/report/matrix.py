@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pandas as pd
 
 from ntmbench.report.blocks import Cell, Matrix
 from ntmbench.report.references import at_points
 from ntmbench.report.tables import (
     BEST,
-    NONE,
     STATUSES,
     number_text,
     point_scores,
@@ -26,9 +24,9 @@ def matrix(results: Results, summary: pd.DataFrame) -> Matrix:
     entries = sorted(set(summary["entry"]))
     rows = []
     for task, group in summary.groupby("task", sort=False):
-        errors = _errors(results, str(task))
+        errors, trained = _errors(results, str(task)), _trained(results, str(task))
         cells = {
-            row["entry"]: _cell(row, errors.get(row["entry"]), _trained(results, str(task)))
+            row["entry"]: _cell(row, errors.get(row["entry"]), trained)
             for row in group.to_dict("records")
         }
         rows.append((str(task), tuple(cells.get(entry) for entry in entries)))
@@ -45,7 +43,7 @@ def _cell(row: dict, errors: pd.Series | None, trained: dict[str, bool]) -> Cell
         lines.append(f"loss {loss}" + (" bits" if math.isfinite(row[BEST[0]]) else ""))
     points = () if errors is None else tuple(map(str, errors.index))
     return Cell(
-        solved=solved_text(row) if row["finished"] else NONE,
+        solved=solved_text(row),
         share=row["solved_share"],
         lines=(*lines, *notes),
         errors=() if errors is None else tuple(float(value) for value in errors),
@@ -65,8 +63,7 @@ def _errors(results: Results, task: str) -> dict[str, pd.Series]:
     for entry, own in scores.groupby("entry", sort=False):
         if entry in chance:
             values = own.set_index("point")["median"]
-            share = values / chance[str(entry)].reindex(values.index)
-            found[str(entry)] = share.replace([np.inf], math.inf)
+            found[str(entry)] = values / chance[str(entry)].reindex(values.index)
     return found
 
 
@@ -75,7 +72,6 @@ def _trained(results: Results, task: str) -> dict[str, bool]:
     table = results.lengths[results.lengths["task"] == task].drop_duplicates(["config_id", "point"])
     found: dict[str, bool] = {}
     for row in table.to_dict("records"):
-        vary = results.examples[row["config_id"]].train.vary
-        drawn = all(low <= row.get(axis, -1) <= high for axis, (low, high) in vary.items())
-        found[row["point"]] = found.get(row["point"], True) and bool(vary) and drawn
+        drawn = results.examples[row["config_id"]].train.draws(row)
+        found[row["point"]] = found.get(row["point"], True) and drawn
     return found

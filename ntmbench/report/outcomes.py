@@ -12,6 +12,7 @@ import pandas as pd
 from ntmbench.report.tables import (
     NONE,
     finished,
+    interval_text,
     number_text,
     share_text,
     time_text,
@@ -193,11 +194,11 @@ def _paired(best: pd.DataFrame, other: pd.DataFrame, purpose: str) -> list[str]:
         return [NONE, NONE, seeds]
     found = paired_difference(whole[:, 0], whole[:, 1], stream(0, f"paired {purpose}"))
     enough = found.count >= FEWEST_FOR_INTERVAL
-    interval = f"{number_text(found.low)} to {number_text(found.high)}" if enough else NONE
+    interval = interval_text(found.low, found.high) if enough else NONE
     return [number_text(found.mean), interval, seeds]
 
 
-def across_rows(results: Results, tasks: list[str]) -> list[list[str]]:
+def across_rows(standings: list[Standing]) -> list[list[str]]:
     """Entries that finished runs of every task, over all tasks; only the header if there are none.
 
     The loss of a run is scaled so that 0 is the best possible predictor and 1 a coin. An entry that
@@ -205,22 +206,18 @@ def across_rows(results: Results, tasks: list[str]) -> list[list[str]]:
     """
     header = ["entry", "solved seeds", "loss, 0 best possible, 1 chance", "95 % interval"]
     rows = [header]
-    by_task = [contestants(results, task) for task in tasks]
+    by_task = [one.runs for one in standings]
     common = [entry for entry in by_task[0] if all(entry in runs for runs in by_task)]
-    for entry in common if len(tasks) > 1 else []:
+    for entry in common if len(by_task) > 1 else []:
         strata = [_scaled(runs[entry]) for runs in by_task]
         if "#" in entry or any(np.isnan(stratum).any() for stratum in strata):
             continue
-        solved, count = (sum(x) for x in _solved_and_all([runs[entry] for runs in by_task]))
+        every = pd.concat([runs[entry] for runs in by_task])
+        solved, count = int(every["solved"].sum()), len(every)
         found = bootstrap(strata, iqm, stream(0, f"across {entry}"))
-        enough = not math.isnan(found.low)
-        interval = f"{number_text(found.low)} to {number_text(found.high)}" if enough else NONE
+        interval = interval_text(found.low, found.high)
         rows.append([entry, f"{solved}/{count}", number_text(found.value), interval])
     return rows
-
-
-def _solved_and_all(groups: list[pd.DataFrame]) -> tuple[list[int], list[int]]:
-    return [int(group["solved"].sum()) for group in groups], [len(group) for group in groups]
 
 
 def _scaled(runs: pd.DataFrame) -> np.ndarray:

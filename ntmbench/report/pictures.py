@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from ntmbench.memory import Trace
-from ntmbench.report.heat import heat
+from ntmbench.report.heat import filled, heat
 from ntmbench.report.panels import composed
 from ntmbench.report.tables import point_scores
 from ntmbench.report.traces import example_rows
@@ -63,10 +63,8 @@ def two_axes(results: Results, task: str) -> Figure:
 
     def paint(ax: Axes, own: pd.DataFrame) -> None:
         down, across = (sorted(own[axis].unique()) for axis in axes)
-        values = np.full((len(down), len(across)), math.nan)
-        for row in own.to_dict("records"):
-            values[down.index(row[axes[0]]), across.index(row[axes[1]])] = row["median"]
-        heat(ax, values, [f"{n:g}" for n in down], [f"{n:g}" for n in across])
+        cells = own[[*axes, "median"]].itertuples(index=False, name=None)
+        heat(ax, filled(cells, down, across), [f"{n:g}" for n in down], [f"{n:g}" for n in across])
         ax.set(xlabel=axes[1], ylabel=axes[0])
 
     return _panels(panels, paint, f"{task}: wrong bits a sequence\nmedian over seeds")
@@ -80,12 +78,16 @@ def by_memory_rows(results: Results, task: str) -> Figure:
     def paint(ax: Axes, own: pd.DataFrame) -> None:
         points = list(dict.fromkeys(own.sort_values(list(results.axes[task]))["point"]))
         counts = sorted(own["memory_rows"].unique())
-        values = np.full((len(points), len(counts)), math.nan)
-        for (point, count), group in own.groupby(["point", "memory_rows"]):
-            values[points.index(point), counts.index(count)] = _median(group)
-        heat(ax, values, [str(p).replace("=", " ") for p in points], [f"{c:g}" for c in counts])
+        by_cell = own.groupby(["point", "memory_rows"])
+        cells = ((point, count, _median(group)) for (point, count), group in by_cell)
+        heat(
+            ax,
+            filled(cells, points, counts),
+            [str(p).replace("=", " ") for p in points],
+            [f"{c:g}" for c in counts],
+        )
         ax.set(xlabel="memory rows at test time")
-        seeds = own.groupby(["point", "memory_rows"])["seed"].nunique()
+        seeds = by_cell["seed"].nunique()
         ax.set_title(f"{own['entry'].iloc[0]}, {_between(seeds)} seeds a cell", fontsize=9)
 
     sequences = f"median over seeds, {_between(table['sequences'])} sequences a cell"

@@ -99,7 +99,7 @@ def _best(results: Results) -> list[Block]:
         return []
     blocks: list[Block] = [Heading(2, "The best on each task")]
     blocks += [Table(best_rows(found), tasks=0), Text(notes.BEST), Text(notes.COVERAGE)]
-    across = across_rows(results, [one.task for one in found])
+    across = across_rows(found)
     if len(across) > 1:
         blocks += [Heading(3, "All tasks together"), Table(across, entries=0), Text(notes.ACROSS)]
     return blocks
@@ -109,7 +109,7 @@ def _task_section(results: Results, task: str, summary: pd.DataFrame, drawn: Dra
     images = drawn.images
     runs = results.runs[results.runs["task"] == task]
     blocks: list[Block] = [Heading(2, task), *_sentences(results, summary)]
-    blocks += [images[kind] for kind in ("example",) if kind in images]
+    blocks += [images["example"]] if "example" in images else []
     blocks += [Table(summary_rows(summary), entries=0), Text(notes.TIMES), *_casualties(runs)]
     curves = entry_curves(results, task).values()
     if "curves" in images:
@@ -173,8 +173,7 @@ def _points(results: Results, task: str, drawn: Drawn) -> list[Block]:
     if lengths.empty:
         return []
     blocks: list[Block] = [Heading(3, "Generalization")]
-    found = [drawn.images[k] for k in ("generalization", "repeats") if k in drawn.images]
-    blocks += found
+    blocks += [drawn.images[k] for k in ("generalization", "repeats") if k in drawn.images]
     apart = not all(reference.shared for reference in at_points(results, task, "loss_bits"))
     blocks += [Text(f"{notes.POINTS} {notes.REFERENCES}" if apart else notes.POINTS)]
     for metric in dict.fromkeys(map(str, lengths["metric"])):

@@ -191,8 +191,13 @@ def _iqm_text(row: dict[Any, Any]) -> str:
     text = number_text(row["iqm_best_val_loss_bits"], row["without_loss"] or NOT_FINITE)
     if math.isnan(row["iqm_low"]):
         return text
-    ends = (number_text(row[name], row["without_loss"]) for name in ("iqm_low", "iqm_high"))
-    return f"{text} ({' to '.join(ends)})"
+    return f"{text} ({interval_text(row['iqm_low'], row['iqm_high'], row['without_loss'])})"
+
+
+def interval_text(low: float, high: float, why: str = NOT_FINITE) -> str:
+    """`0.1 to 0.3`; NONE where there is no interval; `why` stands for an infinite end."""
+    ends = f"{number_text(low, why)} to {number_text(high, why)}"
+    return NONE if math.isnan(low) else ends
 
 
 def share_text(value: float) -> str:

@@ -21,7 +21,7 @@ from matplotlib.colors import Normalize, to_rgba
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from ntmbench.memory import Trace, priority_fit
+from ntmbench.memory import Trace, priority_fit, stretch
 from ntmbench.report.panels import CHANNEL, PARAMETER, TRACE_DPI, Paint, Row, composed, name_panel
 from ntmbench.report.style import COLOURS, GREY, LINES, house_style, save
 
@@ -191,10 +191,8 @@ def shown_locations(traces: list[Trace]) -> np.ndarray:
     occupied = np.flatnonzero(seen)
     if not len(occupied):
         return np.arange(rows)
-    gaps = np.diff(occupied, append=occupied[0] + rows)
-    widest = int(gaps.argmax())
-    first = occupied[(widest + 1) % len(occupied)] - 2
-    count = max(rows - int(gaps[widest]) + 5, FEWEST_LOCATIONS)
+    first, count = stretch(occupied, rows)
+    first, count = first - 2, max(count + 4, FEWEST_LOCATIONS)
     return np.arange(rows) if count > 0.7 * rows else np.arange(first, first + count) % rows
 
 
