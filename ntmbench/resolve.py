@@ -32,8 +32,8 @@ def resolve(
 ) -> configs.RunConfig:
     """The configuration of one run.
 
-    Later wins: the defaults, the task file, its profile, its recipe for the model, `overrides`
-    (`section.key=VALUE`), options.
+    Later wins: the defaults, the task file, its recipe for the model, its profile, the profile's
+    recipe for the model, `overrides` (`section.key=VALUE`), options.
 
     Raises:
         UserError: whatever is unknown, missing, of a wrong type or out of range.

@@ -34,7 +34,7 @@ class _RecipeTable:
 
 @dataclass(frozen=True, kw_only=True)
 class _ProfileTable:
-    """[profiles.NAME]: what a profile changes."""
+    """[profiles.NAME]: what a profile changes, the recipes of the task included."""
 
     params: dict[str, Any] = field(default_factory=dict)
     train: dict[str, Any] = field(default_factory=dict)
@@ -159,7 +159,12 @@ def declared_task(name_or_path: str, profile: str = STANDARD) -> Task:
         overlays = table.pop("profiles", {})
         for part in (table, *overlays.values()):
             part["recipes"] = _by_model(part.get("recipes", {}))
-        merged = merge(table, overlays.get(profile, {}))
+        overlay = overlays.get(profile, {})
+        over_recipe = {"train": overlay.get("train", {})}
+        table["recipes"] = {
+            model: merge(recipe, over_recipe) for model, recipe in table["recipes"].items()
+        }
+        merged = merge(table, overlay)
         _check(merged)
     name = re.sub(r"[^A-Za-z0-9_.-]", "_", path.stem)
     return Task(name, path, profile, profiles, tuple(checked.aliases), merged)

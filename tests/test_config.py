@@ -701,3 +701,26 @@ def test_a_broken_task_is_found_out(made, words) -> None:
 def test_ranges_of_other_axes_are_found_out() -> None:
     with pytest.raises(AssertionError, match=r"train\.vary has the axes"):
         check_task(task_with(Whole, size=[1, 5]))
+
+
+@pytest.mark.parametrize("task", task_names())
+def test_lstm_and_gru_are_of_the_ntms_size(task) -> None:
+    """Within a tenth of its number of parameters, and the large ones well over it."""
+
+    def parameters(model: str) -> int:
+        made = make_model(model, load_task(task))
+        return sum(weight.numel() for weight in made.parameters())
+
+    of_ntm = parameters("ntm")
+    for model in ("lstm", "gru"):
+        assert parameters(model) == pytest.approx(of_ntm, rel=0.1)
+        assert parameters(f"{model}-large") > 3 * of_ntm
+
+
+@pytest.mark.parametrize("task", task_names())
+@pytest.mark.parametrize("model", sorted(BUILT_IN))
+def test_the_paper_profile_is_the_papers(task, model) -> None:
+    """A million sequences, one an update, each component of the gradient clipped."""
+    train = resolve(load_task(task, "paper"), model, seed=0).train
+    assert (train.sequences, train.batch_size, train.clip) == (1_000_000, 1, "value")
+    assert train.learning_rate in (1e-4, 3e-5)

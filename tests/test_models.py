@@ -715,6 +715,39 @@ def test_initial_reads():
     assert (learned.initial_state(5).reads_BHM == 2).all()
 
 
+@pytest.mark.parametrize("heads", [1, 3])
+@pytest.mark.parametrize("reach", [1, 2])
+def test_gates_and_sharpenings_can_begin_elsewhere(heads, reach):
+    """Each bias reaches its own numbers of every head, and nothing else is drawn differently."""
+    sizes = {"heads": heads, "shift_range": reach, "memory_rows": 8}
+
+    def biases(**given):
+        torch.manual_seed(1)
+        model = ntm(**sizes, **given)
+        with torch.no_grad():
+            values = model._head_values(torch.zeros(1, model.controller.output_size))
+        return model.head_layer.bias.detach().clone(), values
+
+    usual, _ = biases()
+    moved, values = biases(gate_bias=-2.0, gamma_bias=1)
+    added, counts = (moved - usual).round(decimals=4).unique(return_counts=True)
+    assert dict(zip(added.tolist(), counts.tolist(), strict=True)) == {
+        -2: 2 * heads,
+        0: len(usual) - 4 * heads,
+        1: 2 * heads,
+    }
+    bound = 1 / math.sqrt(ntm(**sizes).head_layer.in_features)
+    assert (values.gate_BJ1.logit() + 2).abs().max() <= bound + 1e-5
+    assert ((values.gamma_BJ1 - 1).expm1().log() - 1).abs().max() <= bound + 1e-5
+
+
+@pytest.mark.parametrize("name", ["gate_bias", "gamma_bias"])
+@pytest.mark.parametrize("value", [True, "1", None, 101.0, math.inf, math.nan])
+def test_biases_are_numbers(name, value):
+    with pytest.raises(UserError, match=f"{name} must be a number from -100 to 100, not "):
+        ntm(**{name: value})
+
+
 @pytest.mark.parametrize("mode", ADDRESSING)
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("weightings", WEIGHTINGS)
@@ -891,7 +924,9 @@ def test_models_by_name(name, made, controller):
 
 
 def test_the_built_in_models_are_these():
-    assert set(BUILT_IN) == {"lstm", "gru", "ntm", "ntm-gru", "ntm-ff"}
+    assert set(BUILT_IN) == {
+        "lstm", "lstm-large", "gru", "gru-large", "ntm", "ntm-gru", "ntm-ff",
+    }  # fmt: skip
     assert known_models().keys() >= BUILT_IN.keys()
     assert all(spec.name == name for name, spec in BUILT_IN.items())
     assert find_model("ntm-lstm") is find_model("ntm")

@@ -9,7 +9,7 @@ import click
 
 from ntmbench.engine import ENGINES
 from ntmbench.errors import UserError
-from ntmbench.models import ALIASES, known_models
+from ntmbench.models import ALIASES, BUILT_IN, known_models
 from ntmbench.tasks import STANDARD, task_names
 
 profile_option = click.option(
@@ -41,6 +41,12 @@ weights_option = click.option(
 def tasks_of(names: Iterable[str]) -> list[str]:
     """The tasks that the names mean: `all` is every one."""
     return [task for name in names for task in (task_names() if name == "all" else [name])]
+
+
+def models_of(names: Iterable[str]) -> list[str]:
+    """The models that the names mean, each once: `all` is every built-in one."""
+    found = [model for name in names for model in (BUILT_IN if name == "all" else [name])]
+    return list(dict.fromkeys(found))
 
 
 def tag_of(tag: str | None, profile: str) -> str:

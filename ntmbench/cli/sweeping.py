@@ -15,6 +15,7 @@ from ntmbench.cli.shared import (
     engine_option,
     json_option,
     kept,
+    models_of,
     profile_option,
     sequences_option,
     tag_of,
@@ -33,8 +34,8 @@ from ntmbench.tasks import load_task
     help="Names or files, with commas or several times.",
 )  # fmt: skip
 @click.option(
-    "--models", multiple=True, default=["lstm,gru,ntm"], show_default=True,
-    help="Names, or package.module:Class, with commas or several times.",
+    "--models", multiple=True, default=["all"], show_default=True,
+    help="Names, or package.module:Class, with commas or several times; all: the built-in ones.",
 )  # fmt: skip
 @click.option("--seeds", default="0-9", show_default=True, help="Such as 0-9 or 0-2,7.")
 @profile_option
@@ -116,7 +117,7 @@ def sweep(
     silence = parse_duration(timeout) if timeout is not None else None
     names = tasks_of(parse_names(",".join(tasks)))
     numbers, grid_axes = parse_seeds(seeds), [parse_grid(text) for text in axes]
-    wanted = parse_names(",".join(models))
+    wanted = models_of(parse_names(",".join(models)))
     if address is None and gpus_per_run is not None:
         raise UserError("--gpus-per-run is for --ray; on this machine --jobs says how many runs")
     found = [load_task(name, profile) for name in dict.fromkeys(names)]

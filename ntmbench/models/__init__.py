@@ -47,11 +47,16 @@ class ModelSpec:
 
 _NTM = "ntmbench.models.ntm:NTM"
 
+_LSTM = "ntmbench.models.recurrent:LSTM"
+_GRU = "ntmbench.models.recurrent:GRU"
+
 BUILT_IN = {
     spec.name: spec
     for spec in (
-        ModelSpec(name="lstm", target="ntmbench.models.recurrent:LSTM"),
-        ModelSpec(name="gru", target="ntmbench.models.recurrent:GRU"),
+        ModelSpec(name="lstm", target=_LSTM),
+        ModelSpec(name="lstm-large", target=_LSTM),
+        ModelSpec(name="gru", target=_GRU),
+        ModelSpec(name="gru-large", target=_GRU),
         ModelSpec(name="ntm", target=_NTM, arguments={"controller": "lstm"}),
         ModelSpec(name="ntm-gru", target=_NTM, arguments={"controller": "gru"}),
         ModelSpec(name="ntm-ff", target=_NTM, arguments={"controller": "ff"}),
