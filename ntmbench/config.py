@@ -97,6 +97,8 @@ class TrainConfig:
         in nats, or their "mean". The sum is the default: with it one learning rate serves long and
         short sequences, and copy, repeat copy and associative recall were all solved with it.
     optimiser: "graves-rmsprop" (Graves 2013, eq. 38 to 41), "rmsprop" or "adam" (torch's).
+    schedule: the learning rate is "constant", or falls in a straight line ("linear") to zero at the
+        end of the budget: in steps, one for each row of the curve.
     decay: of the running means of both RMSProps; momentum: of both RMSProps.
     clip: hold the gradient's "norm" under clip_at, or each component's "value" (the paper), or
     "none". curve_every: a row of the learning curve, with a validation. stop_when_solved: end the
@@ -112,6 +114,7 @@ class TrainConfig:
     loss: Literal["sum", "mean"] = "sum"
     optimiser: Literal["graves-rmsprop", "rmsprop", "adam"] = "graves-rmsprop"
     learning_rate: float = 1e-4
+    schedule: Literal["constant", "linear"] = "constant"
     decay: float = 0.95
     momentum: float = 0.9
     clip: Literal["norm", "value", "none"] = "norm"
@@ -146,6 +149,13 @@ class TrainConfig:
             ordered = len(bounds) == 2 and 1 <= bounds[0] <= bounds[1] < 2**31
             allowed = "[lowest, highest] with 1 <= lowest <= highest < 2^31"
             _require("train", f"vary.{axis}", bounds, allowed, ordered)
+
+    def rate_after(self, sequences: int) -> float:
+        """The learning rate of the update that follows so many sequences."""
+        if self.schedule == "constant":
+            return self.learning_rate
+        rows = math.ceil(self.sequences / self.curve_every)
+        return self.learning_rate * (1 - sequences // self.curve_every / rows)
 
     def draws(self, point: dict[Any, Any]) -> bool:
         """Whether training draws this point: whether each axis is within its range."""

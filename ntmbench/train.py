@@ -189,6 +189,7 @@ class Trainer:
             ends = [before + n - before % n for n in every]
             ends += [n for n in self.snapshots if n > before][:1]
             count = min(self.engine.ahead, *(-(-(end - before) // size) for end in ends))
+            self.engine.set_rate(train.rate_after(before))
             update = self._updates(self.rng, size, count)
             crossed = before // train.curve_every < update.sequences // train.curve_every
             yield self._curve_point() if crossed or self.finished else update

@@ -1,9 +1,9 @@
 """The engines that train and score a model: `eager`, by autograd, and `fused`, by compiled kernels.
 
-Both have `updates_of(batches)`, which yields an `Outcome` for each batch; `ahead`, how many batches
-it wants at one go; `memory_bytes`, where that is known; the optimiser's `state_dict` and
-`load_state_dict`; and `scorer`, what `evaluate.score_model` is given. They read and write the same
-parameters and give the same numbers to rounding.
+Both have `updates_of(batches)`, which yields an `Outcome` for each batch; `set_rate`, the learning
+rate of those to come; `ahead`, how many batches it wants at one go; `memory_bytes`, where that is
+known; the optimiser's `state_dict` and `load_state_dict`; and `scorer`, what `evaluate.score_model`
+is given. They read and write the same parameters and give the same numbers to rounding.
 """
 
 from __future__ import annotations
@@ -45,6 +45,8 @@ class Engine(Protocol):
     def ahead(self) -> int: ...
 
     def updates_of(self, batches: list[Batch]) -> Iterator[Outcome]: ...
+
+    def set_rate(self, rate: float) -> None: ...
 
     def state_dict(self) -> dict[str, Any]: ...
 

@@ -34,6 +34,11 @@ class EagerEngine:
         """The optimiser's; torch raises what does not fit."""
         self.optimiser.load_state_dict(state)
 
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the updates to come."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+
     def updates_of(self, batches: list[Batch]) -> Iterator[Outcome]:
         """An update a batch, in order, as the outcomes are asked for."""
         return map(self.update, batches)

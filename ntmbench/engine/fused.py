@@ -187,6 +187,10 @@ class FusedEngine:
         self.state_3W[:] = stored
         self.updates = int(state["updates"])
 
+    def set_rate(self, rate: float) -> None:
+        """The learning rate of the updates to come."""
+        self.rule = self.rule._replace(learning_rate=rate)
+
     @property
     def memory_bytes(self) -> int | None:
         """Memory for activations, parameters, gradients and the optimiser, as large as it grew."""

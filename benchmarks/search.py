@@ -1,0 +1,109 @@
+"""The table of a search for recipes: every run, the settings it had and what came of it.
+
+    python benchmarks/search.py results/search/runs.csv             print a line a setting
+    python benchmarks/search.py results/search/runs.csv FOLDER...   make it of sweeps' runs first
+
+Runs of one configuration and seed are kept once. `longest` is the last point that a task is tested
+at on the way out of training (120 vectors, 20 items, (20, 10)), with the best weights.
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from ntmbench.errors import UserError
+from ntmbench.folder import find_runs
+from ntmbench.saved import load_run
+
+LONGEST = {
+    "copy": {"length": 120},
+    "associative_recall": {"items": 20},
+    "repeat_copy": {"length": 20, "repeats": 10},
+}
+TRAIN = (
+    "sequences", "batch_size", "learning_rate", "schedule", "optimiser", "decay", "momentum",
+    "clip", "clip_at",
+)  # fmt: skip
+USUAL = {
+    "batch_size": 1, "schedule": "constant", "optimiser": "graves-rmsprop", "decay": 0.95,
+    "momentum": 0.9, "clip": "norm", "clip_at": 10.0, "hidden_size": 100, "heads": 1,
+    "memory_rows": 128, "initial_memory": "random", "initial_weightings": "one-hot",
+    "gate_bias": 0.0, "gamma_bias": 0.0, "shift_bias": 0.0, "key_strength_bias": 0.0,
+    "head_scale": 1.0,
+}  # fmt: skip
+ARGUMENTS = tuple(USUAL)[7:]
+FOUND = (
+    "solved_at", "last_loss_bits", "best_loss_bits", "longest_loss_bits", "longest_wrong_bits",
+    "longest_regret_bits",
+)  # fmt: skip
+
+
+def row_of(folder: Path) -> dict[str, Any]:
+    """A complete run's settings and scores."""
+    run = load_run(folder)
+    config, summary = run.config, run.summary
+    row = {"task": config.task.name, "model": config.model.name, "seed": config.seed}
+    row |= {name: getattr(config.train, name) for name in TRAIN}
+    row |= {name: config.model.arguments.get(name) for name in ARGUMENTS}
+    row["trained"] = summary["sequences"]
+    row["solved_at"] = (summary["solved"] or {}).get("sequences")
+    row["last_loss_bits"] = (summary["last"] or {}).get("val_loss_bits")
+    row["best_loss_bits"] = (summary["best"] or {}).get("val_loss_bits")
+    at = LONGEST.get(config.task.name, config.evaluate.points[0])
+    for score in run.lengths:
+        if score["weights"] == "best" and all(score[axis] == value for axis, value in at.items()):
+            row[f"longest_{score['metric']}"] = score["value"]
+    return row
+
+
+def setting(row: pd.Series) -> str:
+    """What a run's settings have that is not usual, the learning rate first."""
+    unusual = [
+        f"{name}={row[name]:g}" if isinstance(row[name], float) else f"{name}={row[name]}"
+        for name in USUAL
+        if not pd.isna(row[name]) and row[name] != USUAL[name]
+    ]
+    return " ".join([f"{row['learning_rate']:g}", *unusual])
+
+
+def lines(runs: pd.DataFrame) -> list[str]:
+    """A line for each task, model, setting and budget."""
+    runs = runs.assign(setting=runs.apply(setting, axis=1))
+    made = []
+    for (task, model, name, budget), group in runs.groupby(
+        ["task", "model", "setting", "sequences"]
+    ):
+        solved = sorted(int(count) for count in group["solved_at"].dropna())
+        scores = "; ".join(
+            f"{metric} {', '.join(f'{value:.3g}' for value in sorted(group[metric].dropna()))}"
+            for metric in ("last_loss_bits", "longest_wrong_bits", "longest_regret_bits")
+            if group[metric].notna().any()
+        )
+        made.append(
+            f"{task} / {model} / {name} / {budget:,} sequences: solved {len(solved)} of "
+            f"{len(group)}{' after ' if solved else ''}{', '.join(f'{n:,}' for n in solved)}; "
+            f"{scores}"
+        )
+    return made
+
+
+def main(table: str, *folders: str) -> None:
+    if folders:
+        found = [run for folder in folders for run in find_runs(Path(folder)) if run.complete]
+        runs = pd.DataFrame([row_of(run.path) for run in found])
+        runs = runs.drop(columns="longest_exact", errors="ignore")
+        keys = [str(name) for name in runs if name not in (*FOUND, "trained")]
+        runs = runs.drop_duplicates(keys).sort_values(keys)
+        runs.to_csv(table, index=False, float_format="%.4g", lineterminator="\n")
+    print("\n".join(lines(pd.read_csv(table))))
+
+
+if __name__ == "__main__":
+    try:
+        main(*sys.argv[1:])
+    except (UserError, OSError) as error:
+        sys.exit(f"{error}")
