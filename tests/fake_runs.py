@@ -59,7 +59,12 @@ def fake_config(task: str = "copy", model: str = "ntm", seed: int = 1, **changes
         "profile": profile,
         "tag": "",
         "device": "cpu",
-        "train": {**table["train"], "sequences": 12_000, "curve_every": 1000},
+        "train": {
+            **table["train"],
+            "sequences": 12_000,
+            "curve_every": 1000,
+            "learning_rate": 1e-4,
+        },
         "evaluate": table["evaluate"],
         "solved": table["solved"],
         "paper": {"loss_bits": PAPER.get(task, [])},

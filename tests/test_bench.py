@@ -262,7 +262,7 @@ def test_a_task_that_a_model_cannot_learn_from_is_refused_before_measuring(
     invoke, tmp_path
 ) -> None:
     text = load_task("copy").path.read_text(encoding="utf-8")
-    recipe = "\n[recipes.ntm.model]\nmemory_rowz = 3\n"
+    recipe = "\n[recipes.ntm-ff.model]\nmemory_rowz = 3\n"
     (tmp_path / "mine.toml").write_text(text + recipe)
     result = invoke("bench", "--task", "mine.toml")
     assert (result.exit_code, result.stdout) == (2, "")

@@ -84,7 +84,7 @@ def test_what_computes_nothing_imports_nothing_heavy(arguments, tmp_path) -> Non
         ("ntmbench ru", ["run"]),
         ("ntmbench run co", ["copy"]),
         ("ntmbench run dynamic", ["dynamic_ngrams"]),
-        ("ntmbench run copy --model gr", ["gru"]),
+        ("ntmbench run copy --model gr", ["gru", "gru-large"]),
         ("ntmbench run copy --model ntm", ["ntm", "ntm-ff", "ntm-gru", "ntm-lstm"]),
         ("ntmbench run copy --devi", ["--device"]),
     ],
@@ -191,7 +191,7 @@ def test_a_complete_run_is_skipped_and_says_so(invoke, runs, tmp_path) -> None:
 def test_another_configuration_in_the_same_folder_is_refused(invoke, runs, tmp_path) -> None:
     before = state_of(tmp_path)
     result = invoke(*TINY_NTM, "--set", "train.learning_rate=0.5")
-    words = ("--tag", "--overwrite", "train.learning_rate", "0.0001", "0.5", MEMORY)
+    words = ("--tag", "--overwrite", "train.learning_rate", "0.0003", "0.5", MEMORY)
     refused(result, *words)
     assert state_of(tmp_path) == before
 
