@@ -3,8 +3,8 @@
     python benchmarks/search.py results/search/runs.csv             print a line a setting
     python benchmarks/search.py results/search/runs.csv FOLDER...   make it of sweeps' runs first
 
-Runs of one configuration and seed are kept once. `longest` is the last point that a task is tested
-at on the way out of training (120 vectors, 20 items, (20, 10)), with the best weights.
+Runs of one configuration and seed are kept once. `longest` is the point of the reference results'
+targets (120 vectors, 20 items, (20, 10); N-grams and sort: as trained), with the best weights.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ LONGEST = {
 }
 TRAIN = (
     "sequences", "batch_size", "learning_rate", "schedule", "optimiser", "decay", "momentum",
-    "clip", "clip_at",
+    "clip", "clip_at", "loss", "stop_when_solved",
 )  # fmt: skip
 USUAL = {
     "batch_size": 1, "schedule": "constant", "optimiser": "graves-rmsprop", "decay": 0.95,
-    "momentum": 0.9, "clip": "norm", "clip_at": 10.0, "hidden_size": 100, "heads": 1,
+    "momentum": 0.9, "clip": "norm", "clip_at": 10.0, "hidden_size": 100, "layers": 1, "heads": 1,
     "memory_rows": 128, "initial_memory": "random", "initial_weightings": "one-hot",
     "gate_bias": 0.0, "gamma_bias": 0.0, "shift_bias": 0.0, "key_strength_bias": 0.0,
     "head_scale": 1.0,
@@ -72,6 +72,7 @@ def setting(row: pd.Series) -> str:
 
 def lines(runs: pd.DataFrame) -> list[str]:
     """A line for each task, model, setting and budget."""
+    runs = runs.fillna({name: 0.0 for name in ARGUMENTS if name.endswith("_bias")})
     runs = runs.assign(setting=runs.apply(setting, axis=1))
     made = []
     for (task, model, name, budget), group in runs.groupby(
@@ -103,6 +104,8 @@ def main(table: str, *folders: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 2:
+        sys.exit(__doc__)
     try:
         main(*sys.argv[1:])
     except (UserError, OSError) as error:

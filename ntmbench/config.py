@@ -97,8 +97,8 @@ class TrainConfig:
         in nats, or their "mean". The sum is the default: with it one learning rate serves long and
         short sequences, and copy, repeat copy and associative recall were all solved with it.
     optimiser: "graves-rmsprop" (Graves 2013, eq. 38 to 41), "rmsprop" or "adam" (torch's).
-    schedule: the learning rate is "constant", or falls in a straight line ("linear") to zero at the
-        end of the budget: in steps, one for each row of the curve.
+    schedule: the learning rate is "constant", or falls in a straight line ("linear") towards zero
+        at the end of the budget: in equal steps, one for each row of the curve.
     decay: of the running means of both RMSProps; momentum: of both RMSProps.
     clip: hold the gradient's "norm" under clip_at, or each component's "value" (the paper), or
     "none". curve_every: a row of the learning curve, with a validation. stop_when_solved: end the
@@ -298,7 +298,7 @@ def identity(content: dict[str, Any], where: str = "config") -> dict[str, Any]:
     """The part of config.json's `config` that comparable runs share, with defaults filled in.
 
     Two runs are of one configuration when their identities are equal: keys that were added, with a
-    default, after a run was made do not set it apart.
+    default, after a run was made do not set it apart (a model's new keywords do).
 
     Raises:
         UserError: `content` is not a configuration; `where` names it.
