@@ -1,6 +1,6 @@
-"""Add to git, of every entry in results/reference, the weights of the seed with the lowest loss.
+"""Add to git, of every entry in results/reference, weights and trace of the seed of lowest loss.
 
-All other weights there are ignored by git. Run it after `ntmbench report results/reference`.
+Those of the others are ignored by git: they would be most of it. Run it after `ntmbench report results/reference`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ def main() -> None:
     runs = pd.read_csv(ROOT / "report/tables/runs.csv")
     runs = runs[(runs["status"] == "complete") & runs["best_val_loss_bits"].notna()]
     best = runs.loc[runs.groupby(["task", "entry"])["best_val_loss_bits"].idxmin()]
-    kept = [f"{ROOT}/{path}/best.safetensors" for path in best["path"]]
+    names = ("best.safetensors", "trace.npz")
+    kept = [f"{ROOT}/{path}/{name}" for path in best["path"] for name in names]
     subprocess.run(["git", "add", "--force", *kept], check=True)
     print("\n".join(kept))
 
