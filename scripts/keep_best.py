@@ -1,6 +1,7 @@
 """Add to git, of every entry in results/reference, weights and trace of the seed of lowest loss.
 
-Those of the others are ignored by git: they would be most of it. Run it after `ntmbench report results/reference`.
+Those of the others are ignored by git: they would be most of it. Run it from the root, after
+`ntmbench report results/reference`.
 """
 
 from __future__ import annotations
