@@ -9,12 +9,14 @@ targets (120 vectors, 20 items, (20, 10); N-grams and sort: as trained), with th
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from ntmbench.config import TrainConfig
 from ntmbench.errors import UserError
 from ntmbench.folder import find_runs
 from ntmbench.saved import load_run
@@ -28,14 +30,18 @@ TRAIN = (
     "sequences", "batch_size", "learning_rate", "schedule", "optimiser", "decay", "momentum",
     "clip", "clip_at", "loss", "stop_when_solved",
 )  # fmt: skip
-USUAL = {
-    "batch_size": 1, "schedule": "constant", "optimiser": "graves-rmsprop", "decay": 0.95,
-    "momentum": 0.9, "clip": "norm", "clip_at": 10.0, "hidden_size": 100, "layers": 1, "heads": 1,
-    "memory_rows": 128, "initial_memory": "random", "initial_weightings": "one-hot",
-    "gate_bias": 0.0, "gamma_bias": 0.0, "shift_bias": 0.0, "key_strength_bias": 0.0,
-    "head_scale": 1.0,
+SAID_ELSEWHERE = ("sequences", "learning_rate", "stop_when_solved")  # in a line, or in no line
+ARGUMENTS = {
+    "hidden_size": 100, "layers": 1, "heads": 1, "memory_rows": 128, "initial_memory": "random",
+    "initial_weightings": "one-hot", "gate_bias": 0.0, "gamma_bias": 0.0, "shift_bias": 0.0,
+    "key_strength_bias": 0.0, "head_scale": 1.0,
 }  # fmt: skip
-ARGUMENTS = tuple(USUAL)[7:]
+"""Of the NTM, with what is usual; the last three only a patched copy had."""
+USUAL = {
+    field.name: field.default
+    for field in dataclasses.fields(TrainConfig)
+    if field.name in TRAIN and field.name not in SAID_ELSEWHERE
+} | ARGUMENTS
 FOUND = (
     "solved_at", "last_loss_bits", "best_loss_bits", "longest_loss_bits", "longest_wrong_bits",
     "longest_regret_bits",
