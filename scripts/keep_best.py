@@ -11,15 +11,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from ntmbench.report.drawing import best_runs
+from ntmbench.report.tables import finished
+
 ROOT = Path("results/reference")
 
 
 def main() -> None:
     runs = pd.read_csv(ROOT / "report/tables/runs.csv")
-    runs = runs[(runs["status"] == "complete") & runs["best_val_loss_bits"].notna()]
-    best = runs.loc[runs.groupby(["task", "entry"])["best_val_loss_bits"].idxmin()]
-    names = ("best.safetensors", "trace.npz")
-    kept = [f"{ROOT}/{path}/{name}" for path in best["path"] for name in names]
+    of_tasks = [best_runs(group).values() for _, group in finished(runs).groupby("task")]
+    best = [path for paths in of_tasks for path in paths]
+    kept = [f"{ROOT}/{path}/{name}" for path in best for name in ("best.safetensors", "trace.npz")]
     subprocess.run(["git", "add", "--force", *kept], check=True)
     print("\n".join(kept))
 

@@ -141,22 +141,27 @@ def _kinds(
         yield "memory-rows", words, lambda: pictures.by_memory_rows(results, task)
 
 
+def best_runs(runs: pd.DataFrame) -> dict[str, str]:
+    """The path of the best seed of each entry: that with the lowest validation loss."""
+    scored = runs[np.isfinite(runs["best_val_loss_bits"])]
+    return {
+        str(entry): str(group.sort_values("best_val_loss_bits", kind="stable")["path"].iloc[0])
+        for entry, group in scored.groupby("entry", sort=False)
+    }
+
+
 def best_traces(results: Results, task: str, notes: list[str]) -> dict[str, Trace]:
-    """The trace of the best seed of each entry: that with the lowest validation loss.
+    """The trace of the best seed of each entry.
 
     What is missing or broken is said in `notes`.
     """
     runs, found = results.runs[results.runs["task"] == task], {}
-    for entry, group in finished(runs).groupby("entry", sort=False):
-        scored = group[np.isfinite(group["best_val_loss_bits"])]
-        if scored.empty:
-            continue
-        path = str(scored.sort_values("best_val_loss_bits", kind="stable")["path"].iloc[0])
+    for entry, path in best_runs(finished(runs)).items():
         if path not in results.traces:
             notes.append(f"`{path}` has no trace; `ntmbench trace RUN` makes one.")
             continue
         try:
-            found[str(entry)] = load_trace(results.traces[path])
+            found[entry] = load_trace(results.traces[path])
         except UserError as error:
             said = str(error).replace(str(results.traces[path]), "trace.npz")
             notes.append(f"`{path}`: {said}")
