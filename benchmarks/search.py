@@ -33,10 +33,10 @@ TRAIN = (
 SAID_ELSEWHERE = ("sequences", "learning_rate", "stop_when_solved")  # in a line, or in no line
 ARGUMENTS = {
     "hidden_size": 100, "layers": 1, "heads": 1, "memory_rows": 128, "initial_memory": "random",
-    "initial_weightings": "one-hot", "gate_bias": 0.0, "gamma_bias": 0.0, "shift_bias": 0.0,
-    "key_strength_bias": 0.0, "head_scale": 1.0,
+    "initial_weightings": "one-hot", "beta_bias": 0.0, "gate_bias": 0.0, "gamma_bias": 0.0,
+    "shift_bias": 0.0, "head_scale": 1.0,
 }  # fmt: skip
-"""Of the NTM, with what is usual; the last three only a patched copy had."""
+"""Of the NTM, with what is usual; the last two only a patched copy had."""
 USUAL = {
     field.name: field.default
     for field in dataclasses.fields(TrainConfig)

@@ -204,6 +204,7 @@ class PaperFigure:
 
     at: the point it was measured at; empty for the training distribution.
     sequences: how long that model was trained, None where the source does not say.
+    parameters: how many that model had, None where the source does not say.
     """
 
     model: str
@@ -211,6 +212,7 @@ class PaperFigure:
     source: str
     at: Point = field(default_factory=dict)
     sequences: int | None = None
+    parameters: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,12 +295,17 @@ NOT_IDENTITY = {
     "train": ("checkpoint_every", "snapshots"),
 }
 
+LATER_ARGUMENTS: dict[str, dict[str, Any]] = {
+    "ntmbench.models.ntm:NTM": {"beta_bias": 0.0, "gate_bias": 0.0, "gamma_bias": 0.0},
+}
+"""Keywords that built-in models were given after runs had been made, and what those ran with."""
+
 
 def identity(content: dict[str, Any], where: str = "config") -> dict[str, Any]:
     """The part of config.json's `config` that comparable runs share, with defaults filled in.
 
     Two runs are of one configuration when their identities are equal: keys that were added, with a
-    default, after a run was made do not set it apart (a model's new keywords do).
+    default, after a run was made do not set it apart (new keywords of other people's models do).
 
     Raises:
         UserError: `content` is not a configuration; `where` names it.
@@ -308,6 +315,8 @@ def identity(content: dict[str, Any], where: str = "config") -> dict[str, Any]:
         table = whole[section] if section else whole
         for name in names:
             del table[name]
+    model = whole["model"]
+    model["arguments"] = LATER_ARGUMENTS.get(model["target"], {}) | model["arguments"]
     return whole
 
 

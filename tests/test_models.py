@@ -717,7 +717,7 @@ def test_initial_reads():
 
 @pytest.mark.parametrize("heads", [1, 3])
 @pytest.mark.parametrize("reach", [1, 2])
-def test_gates_and_sharpenings_can_begin_elsewhere(heads, reach):
+def test_strengths_gates_and_sharpenings_can_begin_elsewhere(heads, reach):
     """Each bias reaches its own numbers of every head, and nothing else is drawn differently."""
     sizes = {"heads": heads, "shift_range": reach, "memory_rows": 8}
 
@@ -729,19 +729,21 @@ def test_gates_and_sharpenings_can_begin_elsewhere(heads, reach):
         return model.head_layer.bias.detach().clone(), values
 
     usual, _ = biases()
-    moved, values = biases(gate_bias=-2.0, gamma_bias=1)
+    moved, values = biases(beta_bias=3, gate_bias=-2.0, gamma_bias=1)
     added, counts = (moved - usual).round(decimals=4).unique(return_counts=True)
     assert dict(zip(added.tolist(), counts.tolist(), strict=True)) == {
         -2: 2 * heads,
-        0: len(usual) - 4 * heads,
+        0: len(usual) - 6 * heads,
         1: 2 * heads,
+        3: 2 * heads,
     }
     bound = 1 / math.sqrt(ntm(**sizes).head_layer.in_features)
+    assert (values.beta_BJ1.expm1().log() - 3).abs().max() <= bound + 1e-5
     assert (values.gate_BJ1.logit() + 2).abs().max() <= bound + 1e-5
     assert ((values.gamma_BJ1 - 1).expm1().log() - 1).abs().max() <= bound + 1e-5
 
 
-@pytest.mark.parametrize("name", ["gate_bias", "gamma_bias"])
+@pytest.mark.parametrize("name", ["beta_bias", "gate_bias", "gamma_bias"])
 @pytest.mark.parametrize("value", [True, "1", None, 101.0, math.inf, math.nan])
 def test_biases_are_numbers(name, value):
     with pytest.raises(UserError, match=f"{name} must be a number from -100 to 100, not "):

@@ -192,6 +192,7 @@ def test_published_figures_stand_beside_ours(mixed, text):
     scores = point_scores(with_entries(load_results(mixed)), "copy", "loss_bits")
     ours = scores[(scores["entry"] == "ntm #1") & (scores["point"] == "length=120")]
     assert one["ours, bits"] == number_text(ours["median"].iloc[0])
+    assert one["ours, parameters"] == "12,345"
     early, _ = paper_of(text, "ntm")  # trained on 10,000 sequences: two rows before our last
     seeds = [losses(fake_config(seed=seed), 12)[9] for seed in (1, 2, 3)]
     assert early["trained for, sequences"] == "10,000"
@@ -200,7 +201,8 @@ def test_published_figures_stand_beside_ours(mixed, text):
     assert late["trained for, sequences"] == "1,000,000 (beyond our curves)"
     assert (late["entry"], late["ours, bits"]) == ("lstm", "-")
     (nobody,) = paper_of(text, "ntm-ff")
-    assert (nobody["entry"], nobody["ours, bits"]) == ("-", "-")
+    assert (nobody["entry"], nobody["ours, bits"], nobody["ours, parameters"]) == ("-", "-", "-")
+    assert {row["published, parameters"] for row in (one, early, late)} == {"not said"}
 
 
 def test_a_published_figure_of_unknown_training_stands_beside_the_last(text):
@@ -257,13 +259,14 @@ def stopping(seed: int) -> dict:
 
 def test_a_figure_quoted_before_its_training_was_known_is_not_repeated(tmp_path):
     old = {"model": "lstm", "value": 0.5, "source": "figure 3"}
-    for seed, figure in enumerate(
-        (old, {**old, "sequences": 1_000_000, "source": "figure 3, read"})
-    ):
+    longer = {**old, "sequences": 1_000_000, "source": "figure 3, read"}
+    for seed, figure in enumerate((old, {**longer, "parameters": 1_352_969}, longer)):
         paper = {"loss_bits": [figure]}
         write_run(tmp_path, fake_config(seed=seed, train__batch_size=seed + 1, paper=paper))
     (figure,) = published(with_entries(load_results(tmp_path)), "copy")
     assert (figure.sequences, figure.source) == (1_000_000, "figure 3, read")
+    (row,) = paper_of(words(tmp_path), "lstm")
+    assert (row["published, parameters"], row["ours, parameters"]) == ("1,352,969", "-")
 
 
 @pytest.mark.parametrize("row", ["?", 3, {"value": "x"}, {"value": 1, "at": {"length": "ten"}}])

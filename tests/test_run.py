@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
+import inspect
 import json
 import math
 import shutil
@@ -16,10 +18,11 @@ from torch import nn
 from ntmbench import run as run_module
 from ntmbench.cells import place
 from ntmbench.compare import compare_runs
-from ntmbench.config import RunConfig, identity
+from ntmbench.config import LATER_ARGUMENTS, RunConfig, identity
 from ntmbench.errors import UserError
 from ntmbench.folder import RunFolder
 from ntmbench.interrupt import Interrupt
+from ntmbench.plugins import import_class
 from ntmbench.resolve import resolve
 from ntmbench.run import execute, folder_of
 from ntmbench.saved import load_run, stored_config
@@ -256,6 +259,21 @@ def test_a_key_that_is_added_with_a_default_does_not_set_old_runs_apart():
     old = tiny().to_dict()
     del old["train"]["momentum"], old["evaluate"]["batch_size"]
     assert identity(old) == identity(tiny().to_dict())
+
+
+def test_a_keyword_that_a_model_was_given_later_does_not_set_old_runs_apart():
+    """What LATER_ARGUMENTS says they ran with is what the constructors do without them."""
+    for target, later in LATER_ARGUMENTS.items():
+        parameters = inspect.signature(import_class(target, "model")).parameters
+        assert later == {name: parameters[name].default for name in later}
+    new = resolve(load_task("copy"), "ntm", seed=0).to_dict()
+    new["model"]["arguments"] |= LATER_ARGUMENTS[new["model"]["target"]]
+    old = copy.deepcopy(new)
+    for name in LATER_ARGUMENTS[new["model"]["target"]]:
+        del old["model"]["arguments"][name]
+    assert identity(old) == identity(new)
+    new["model"]["arguments"]["beta_bias"] = 3.0
+    assert identity(old) != identity(new)
 
 
 def test_a_checkpoint_is_read_to_the_cpu(tmp_path, monkeypatch):

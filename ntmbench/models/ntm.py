@@ -91,9 +91,12 @@ class NTM(nn.Module):
             that N stays free).
         initial_weightings: "one-hot" (all heads at location 0), "uniform", or "zero" (nowhere).
         initial_reads: "learned" or "zero".
-        gate_bias, gamma_bias: added to the biases, drawn around 0, of all interpolation gates (eq.
-            7) and sharpenings (eq. 9). With a gate_bias of -2 and a gamma_bias of 1 heads begin by
-            holding on to their location: g is about 0.1 and gamma 2.3, for 0.5 and 1.7 without.
+        beta_bias, gate_bias, gamma_bias: added to the biases, drawn around 0, of all key strengths
+            (eq. 5), interpolation gates (eq. 7) and sharpenings (eq. 9). With a beta_bias of 3 a
+            row like the key begins with 20 times the weight of one unlike it (beta is about 3.0,
+            for 0.7 without), where it has to stand out among N; with a gate_bias of -2 and a
+            gamma_bias of 1 heads begin by holding on to their location: g is about 0.1 and gamma
+            2.3, for 0.5 and 1.7 without.
 
     Raises:
         UserError: a value that is not allowed, a shift range wider than the memory, or a start in
@@ -116,6 +119,7 @@ class NTM(nn.Module):
         initial_memory: str = "random",
         initial_weightings: str = "one-hot",
         initial_reads: str = "learned",
+        beta_bias: float = 0.0,
         gate_bias: float = 0.0,
         gamma_bias: float = 0.0,
     ) -> None:
@@ -144,7 +148,7 @@ class NTM(nn.Module):
         read_size = memory_width + 3 + 2 * shift_range + 1  # key; beta, gate, gamma; shift
         self._sizes = (read_size, 2 * memory_width)
         self.head_layer = nn.Linear(features, heads * (2 * read_size + 2 * memory_width))
-        self._add_biases(gate_bias, gamma_bias)
+        self._add_biases(beta_bias=beta_bias, gate_bias=gate_bias, gamma_bias=gamma_bias)
         self.readout = nn.Linear(features + heads * memory_width, output_size)
         self._make_initial_memory(initial_memory)
         reads_HM = torch.zeros(heads, memory_width)
@@ -153,15 +157,18 @@ class NTM(nn.Module):
         else:
             self.register_buffer("initial_reads_HM", reads_HM, persistent=False)
 
-    def _add_biases(self, gate_bias: float, gamma_bias: float) -> None:
-        for name, bias in (("gate_bias", gate_bias), ("gamma_bias", gamma_bias)):
+    def _add_biases(self, **biases: float) -> None:
+        """Add these to the head layer's biases of what they are named after, for all heads."""
+        for name, bias in biases.items():
             if isinstance(bias, bool) or not isinstance(bias, int | float) or not abs(bias) <= 100:
                 raise UserError(f"{name} must be a number from -100 to 100, not {bias!r}")
+        after_key = self.memory_width
+        columns = {"beta_bias": after_key, "gate_bias": after_key + 1, "gamma_bias": -1}
         with torch.no_grad():
             biases_JX = self.head_layer.bias[: 2 * self.heads * self._sizes[0]]
             biases_JX = biases_JX.unflatten(0, (2 * self.heads, -1))
-            biases_JX[:, self.memory_width + 1] += gate_bias
-            biases_JX[:, -1] += gamma_bias
+            for name, bias in biases.items():
+                biases_JX[:, columns[name]] += bias
 
     def _checked_rows(self, rows: int) -> int:
         require_positive(memory_rows=rows)

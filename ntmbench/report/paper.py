@@ -11,7 +11,10 @@ from ntmbench.report.curves import EntryCurve, entry_curves
 from ntmbench.report.tables import DIVERGED, NONE, finished, number_text, point_scores, spread
 from ntmbench.results import Results
 
-HEADER = ["model", "where", "trained for, sequences", "published, bits", "entry", "ours, bits"]
+HEADER = [
+    *("model", "where", "trained for, sequences", "published, bits", "published, parameters"),
+    *("entry", "ours, bits", "ours, parameters"),
+]
 
 
 @dataclass(frozen=True)
@@ -19,13 +22,15 @@ class Published:
     """A published loss, in bits a sequence.
 
     at: the point it was measured at; empty for the training distribution.
-    sequences: how long that model was trained, None where the source does not say.
+    sequences: how long that model was trained, parameters: how many it had; None where the source
+        does not say.
     """
 
     model: str
     at: tuple[tuple[str, int], ...]
     value: float
     sequences: int | None
+    parameters: int | None
     source: str
 
     @property
@@ -37,15 +42,20 @@ def published(results: Results, task: str) -> list[Published]:
     """Every published figure in the runs of `task` but the smoke ones, each once."""
     runs = results.runs[(results.runs["task"] == task) & (results.runs["profile"] != "smoke")]
     axes = results.axes.get(task, ())
-    found: dict[Published, None] = {}
+    found: dict[tuple[object, ...], Published] = {}
     for config_id in dict.fromkeys(runs["config_id"]):
         for figure in results.examples[config_id].paper.loss_bits:
             at = sorted(figure.at.items(), key=lambda item: _place(axes, item[0]))
-            given = (figure.value, figure.sequences, figure.source)
-            found[Published(figure.model, tuple(at), *given)] = None
-    dated = {(f.model, f.at, f.value) for f in found if f.sequences is not None}
-    # A run of before its task file said how long repeats a figure without saying it.
-    return [f for f in found if f.sequences is not None or (f.model, f.at, f.value) not in dated]
+            key = (figure.model, tuple(at), figure.value)
+            told = Published(*key, figure.sequences, figure.parameters, figure.source)
+            if key not in found or _said(told) > _said(found[key]):
+                found[key] = told  # a run of before its task file said so much repeats a figure
+    return list(found.values())
+
+
+def _said(figure: Published) -> int:
+    """How much is known of the published model."""
+    return sum(known is not None for known in (figure.sequences, figure.parameters))
 
 
 def _place(axes: tuple[str, ...], axis: str) -> tuple[int, str]:
@@ -78,7 +88,8 @@ def paper_rows(results: Results, task: str) -> list[list[str]]:
         if not figure.at and beyond_curves(results, task, figure):
             trained += " (beyond our curves)"
         where = figure.point or "training distribution"
-        start = [figure.model, where, trained, number_text(figure.value)]
+        size = "not said" if figure.parameters is None else number_text(figure.parameters)
+        start = [figure.model, where, trained, number_text(figure.value), size]
         for entry in entries_of(runs, figure.model) or [NONE]:
             if entry == NONE:
                 ours = NONE
@@ -86,7 +97,9 @@ def paper_rows(results: Results, task: str) -> list[list[str]]:
                 ours = scores.get((entry, figure.point), NONE)
             else:
                 ours = _on_training(curves[entry], figure.sequences)
-            rows.append([*start, entry, ours, figure.source])
+            sizes = runs.loc[runs["entry"] == entry, "parameters"]
+            own = NONE if sizes.isna().all() else number_text(sizes.max())
+            rows.append([*start, entry, ours, own, figure.source])
     return rows
 
 

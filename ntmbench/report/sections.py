@@ -128,7 +128,7 @@ def _task_section(results: Results, task: str, summary: pd.DataFrame, drawn: Dra
     if len(paper) > 1:
         stopped = any(curve.stopped for curve in curves)
         note = f"{notes.PAPER} {notes.CARRIED}" if stopped else notes.PAPER
-        blocks += [Heading(3, "Published figures"), Table(paper, entries=4), Text(note)]
+        blocks += [Heading(3, "Published figures"), Table(paper, entries=5), Text(note)]
     blocks += _memory(results, task, drawn)
     for rows in setting_tables(results, task, summary):
         blocks += [Heading(3, "Configurations that differ"), Table(rows, entries=0)]
