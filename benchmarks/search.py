@@ -1,7 +1,7 @@
 """The table of a search for recipes: every run, the settings it had and what came of it.
 
     python benchmarks/search.py results/search/runs.csv             print a line a setting
-    python benchmarks/search.py results/search/runs.csv FOLDER...   make it of sweeps' runs first
+    python benchmarks/search.py results/search/runs.csv FOLDER...   add sweeps' runs to it first
 
 Runs of one configuration and seed are kept once. `longest` is the point of the reference results'
 targets (120 vectors, 20 items, (20, 10); N-grams and sort: as trained), with the best weights.
@@ -54,7 +54,8 @@ def row_of(folder: Path) -> dict[str, Any]:
     config, summary = run.config, run.summary
     row = {"task": config.task.name, "model": config.model.name, "seed": config.seed}
     row |= {name: getattr(config.train, name) for name in TRAIN}
-    row |= {name: config.model.arguments.get(name) for name in ARGUMENTS}
+    usual = ARGUMENTS if "heads" in config.model.arguments else {}
+    row |= {name: config.model.arguments.get(name, usual.get(name)) for name in ARGUMENTS}
     row["trained"] = summary["sequences"]
     row["solved_at"] = (summary["solved"] or {}).get("sequences")
     row["last_loss_bits"] = (summary["last"] or {}).get("val_loss_bits")
@@ -103,8 +104,10 @@ def main(table: str, *folders: str) -> None:
         found = [run for folder in folders for run in find_runs(Path(folder)) if run.complete]
         runs = pd.DataFrame([row_of(run.path) for run in found])
         runs = runs.drop(columns="longest_exact", errors="ignore")
+        if Path(table).exists():
+            runs = pd.concat([pd.read_csv(table), runs]).infer_objects()
         keys = [str(name) for name in runs if name not in (*FOUND, "trained")]
-        runs = runs.drop_duplicates(keys).sort_values(keys)
+        runs = runs.drop_duplicates(keys, keep="last").sort_values(keys)
         runs.to_csv(table, index=False, float_format="%.4g", lineterminator="\n")
     print("\n".join(lines(pd.read_csv(table))))
 
