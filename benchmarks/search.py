@@ -102,6 +102,8 @@ def lines(runs: pd.DataFrame) -> list[str]:
 def main(table: str, *folders: str) -> None:
     if folders:
         found = [run for folder in folders for run in find_runs(Path(folder)) if run.complete]
+        if not found:
+            raise UserError(f"no complete runs in {', '.join(folders)}")
         runs = pd.DataFrame([row_of(run.path) for run in found])
         runs = runs.drop(columns="longest_exact", errors="ignore")
         if Path(table).exists():
