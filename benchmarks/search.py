@@ -32,9 +32,9 @@ TRAIN = (
 )  # fmt: skip
 SAID_ELSEWHERE = ("sequences", "learning_rate", "stop_when_solved")  # in a line, or in no line
 ARGUMENTS = {
-    "hidden_size": 100, "layers": 1, "heads": 1, "memory_rows": 128, "initial_memory": "random",
-    "initial_weightings": "one-hot", "beta_bias": 0.0, "gate_bias": 0.0, "gamma_bias": 0.0,
-    "shift_bias": 0.0, "head_scale": 1.0,
+    "hidden_size": 100, "layers": 1, "heads": 1, "memory_rows": 128, "memory_width": 20,
+    "initial_memory": "random", "initial_weightings": "one-hot", "beta_bias": 0.0,
+    "gate_bias": 0.0, "gamma_bias": 0.0, "shift_bias": 0.0, "head_scale": 1.0,
 }  # fmt: skip
 """Of the NTM, with what is usual; the last two only a patched copy had."""
 USUAL = {
