@@ -267,6 +267,10 @@ def test_a_figure_quoted_before_its_training_was_known_is_not_repeated(tmp_path)
     assert (figure.sequences, figure.source) == (1_000_000, "figure 3, read")
     (row,) = paper_of(words(tmp_path), "lstm")
     assert (row["published, parameters"], row["ours, parameters"]) == ("1,352,969", "-")
+    again = {**longer, "sequences": 2_000_000}  # another training that came to the same loss
+    write_run(tmp_path, fake_config(seed=9, train__batch_size=9, paper={"loss_bits": [again]}))
+    found = published(with_entries(load_results(tmp_path)), "copy")
+    assert [figure.sequences for figure in found] == [1_000_000, 2_000_000]
 
 
 @pytest.mark.parametrize("row", ["?", 3, {"value": "x"}, {"value": 1, "at": {"length": "ten"}}])

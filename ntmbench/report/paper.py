@@ -42,20 +42,21 @@ def published(results: Results, task: str) -> list[Published]:
     """Every published figure in the runs of `task` but the smoke ones, each once."""
     runs = results.runs[(results.runs["task"] == task) & (results.runs["profile"] != "smoke")]
     axes = results.axes.get(task, ())
-    found: dict[tuple[object, ...], Published] = {}
+    found: dict[Published, None] = {}
     for config_id in dict.fromkeys(runs["config_id"]):
         for figure in results.examples[config_id].paper.loss_bits:
             at = sorted(figure.at.items(), key=lambda item: _place(axes, item[0]))
-            key = (figure.model, tuple(at), figure.value)
-            told = Published(*key, figure.sequences, figure.parameters, figure.source)
-            if key not in found or _said(told) > _said(found[key]):
-                found[key] = told  # a run of before its task file said so much repeats a figure
-    return list(found.values())
+            known = (figure.sequences, figure.parameters, figure.source)
+            found[Published(figure.model, tuple(at), figure.value, *known)] = None
+    return [figure for figure in found if not any(_says_more(other, figure) for other in found)]
 
 
-def _said(figure: Published) -> int:
-    """How much is known of the published model."""
-    return sum(known is not None for known in (figure.sequences, figure.parameters))
+def _says_more(other: Published, figure: Published) -> bool:
+    """Whether `figure` is `other`, as quoted before its task file said so much about it."""
+    if (other.model, other.at, other.value) != (figure.model, figure.at, figure.value):
+        return False
+    said = ((figure.sequences, other.sequences), (figure.parameters, other.parameters))
+    return all(a in (None, b) for a, b in said) and any(a != b for a, b in said)
 
 
 def _place(axes: tuple[str, ...], axis: str) -> tuple[int, str]:
