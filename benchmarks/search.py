@@ -33,8 +33,8 @@ TRAIN = (
 SAID_ELSEWHERE = ("sequences", "learning_rate", "stop_when_solved")  # in a line, or in no line
 ARGUMENTS = {
     "hidden_size": 100, "layers": 1, "heads": 1, "memory_rows": 128, "memory_width": 20,
-    "initial_memory": "random", "initial_weightings": "one-hot", "beta_bias": 0.0,
-    "gate_bias": 0.0, "gamma_bias": 0.0, "shift_bias": 0.0, "head_scale": 1.0,
+    "initial_memory": "random", "initial_weightings": "one-hot", "initial_keys": "own",
+    "beta_bias": 0.0, "gate_bias": 0.0, "gamma_bias": 0.0, "shift_bias": 0.0, "head_scale": 1.0,
 }  # fmt: skip
 """Of the NTM, with what is usual; the last two only a patched copy had."""
 USUAL = {
@@ -79,7 +79,8 @@ def setting(row: pd.Series) -> str:
 
 def lines(runs: pd.DataFrame) -> list[str]:
     """A line for each task, model, setting and budget."""
-    runs = runs.fillna({name: 0.0 for name in ARGUMENTS if name.endswith("_bias")})
+    later = {name: usual for name, usual in ARGUMENTS.items() if name.endswith(("_bias", "_keys"))}
+    runs = runs.fillna(later)
     runs = runs.assign(setting=runs.apply(setting, axis=1))
     made = []
     for (task, model, name, budget), group in runs.groupby(

@@ -296,7 +296,12 @@ NOT_IDENTITY = {
 }
 
 LATER_ARGUMENTS: dict[str, dict[str, Any]] = {
-    "ntmbench.models.ntm:NTM": {"beta_bias": 0.0, "gate_bias": 0.0, "gamma_bias": 0.0},
+    "ntmbench.models.ntm:NTM": {
+        "initial_keys": "own",
+        "beta_bias": 0.0,
+        "gate_bias": 0.0,
+        "gamma_bias": 0.0,
+    },
 }
 """Keywords that built-in models were given after runs had been made, and what those ran with."""
 

@@ -743,6 +743,26 @@ def test_strengths_gates_and_sharpenings_can_begin_elsewhere(heads, reach):
     assert ((values.gamma_BJ1 - 1).expm1().log() - 1).abs().max() <= bound + 1e-5
 
 
+@pytest.mark.parametrize(("heads", "reach"), [(1, 1), (3, 2)])
+def test_read_keys_can_begin_as_what_the_write_heads_add(heads, reach):
+    """With "adds" they are equal, whatever the features, and nothing else is drawn differently."""
+
+    def begun(initial_keys):
+        torch.manual_seed(1)
+        sizes = {"heads": heads, "shift_range": reach, "memory_rows": 8}
+        model = ntm(**sizes, initial_keys=initial_keys, beta_bias=3.0)
+        features_BF = drawn(4, 5, model.controller.output_size)[:, 0]
+        with torch.no_grad():
+            return model._head_values(features_BF)
+
+    own, adds = begun("own"), begun("adds")
+    assert not torch.allclose(own.key_BJM[:, :heads], own.add_BHM, atol=1e-3)
+    assert torch.equal(adds.key_BJM[:, :heads], adds.add_BHM)
+    assert torch.equal(adds.key_BJM[:, heads:], own.key_BJM[:, heads:])
+    for name in set(own._fields) - {"key_BJM"}:
+        assert torch.equal(getattr(adds, name), getattr(own, name)), name
+
+
 @pytest.mark.parametrize("name", ["beta_bias", "gate_bias", "gamma_bias"])
 @pytest.mark.parametrize("value", [True, "1", None, 101.0, math.inf, math.nan])
 def test_biases_are_numbers(name, value):
@@ -838,6 +858,7 @@ def test_fewer_rows_than_the_shifts_need_are_refused(reach, rows):
         ("initial_memory", "zero", "random, constant, learned"),
         ("initial_weightings", "random", "one-hot, uniform, zero"),
         ("initial_reads", "random", "learned, zero"),
+        ("initial_keys", "learned", "own, adds"),
     ],
 )
 def test_ntm_refuses_a_choice_that_is_none(argument, value, allowed):

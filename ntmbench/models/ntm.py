@@ -21,6 +21,7 @@ ADDRESSING = ("content+location", "content", "location")
 INITIAL_MEMORY = ("random", "constant", "learned")
 INITIAL_WEIGHTINGS = ("one-hot", "uniform", "zero")
 INITIAL_READS = ("learned", "zero")
+INITIAL_KEYS = ("own", "adds")
 
 MEMORY_CONSTANT = 1e-6
 
@@ -91,6 +92,11 @@ class NTM(nn.Module):
             that N stays free).
         initial_weightings: "one-hot" (all heads at location 0), "uniform", or "zero" (nowhere).
         initial_reads: "learned" or "zero".
+        initial_keys: how the head layer's weights for the read keys (eq. 6) are drawn: "own" for
+            themselves, or "adds": as a copy of those for what the write heads add (eq. 4), each
+            read head's of its write head's. A read head then begins by looking for what would be
+            written now, so that an item that comes again finds its own location; training is free
+            to take keys and adds apart.
         beta_bias, gate_bias, gamma_bias: added to the biases, drawn around 0, of all key strengths
             (eq. 5), interpolation gates (eq. 7) and sharpenings (eq. 9). With a beta_bias of 3 a
             row like the key begins with 20 times the weight of one unlike it (beta is about 3.0,
@@ -119,6 +125,7 @@ class NTM(nn.Module):
         initial_memory: str = "random",
         initial_weightings: str = "one-hot",
         initial_reads: str = "learned",
+        initial_keys: str = "own",
         beta_bias: float = 0.0,
         gate_bias: float = 0.0,
         gamma_bias: float = 0.0,
@@ -129,6 +136,7 @@ class NTM(nn.Module):
         require_choice("initial_memory", initial_memory, INITIAL_MEMORY)
         require_choice("initial_weightings", initial_weightings, INITIAL_WEIGHTINGS)
         require_choice("initial_reads", initial_reads, INITIAL_READS)
+        require_choice("initial_keys", initial_keys, INITIAL_KEYS)
         require_positive(heads=heads, memory_width=memory_width, shift_range=shift_range)
         by_memory = initial_memory == "random" and addressing != "location"
         by_weightings = initial_weightings == "one-hot" and addressing != "content"
@@ -148,6 +156,8 @@ class NTM(nn.Module):
         read_size = memory_width + 3 + 2 * shift_range + 1  # key; beta, gate, gamma; shift
         self._sizes = (read_size, 2 * memory_width)
         self.head_layer = nn.Linear(features, heads * (2 * read_size + 2 * memory_width))
+        if initial_keys == "adds":
+            self._copy_adds_to_read_keys()
         self._add_biases(beta_bias=beta_bias, gate_bias=gate_bias, gamma_bias=gamma_bias)
         self.readout = nn.Linear(features + heads * memory_width, output_size)
         self._make_initial_memory(initial_memory)
@@ -156,6 +166,16 @@ class NTM(nn.Module):
             self.initial_reads_HM = nn.Parameter(reads_HM)
         else:
             self.register_buffer("initial_reads_HM", reads_HM, persistent=False)
+
+    def _copy_adds_to_read_keys(self) -> None:
+        read_size, write_size = self._sizes
+        sizes = [self.heads * read_size, self.heads * read_size, self.heads * write_size]
+        with torch.no_grad():
+            for of_layer in (self.head_layer.weight, self.head_layer.bias):
+                read_HX, _, write_HX = (
+                    part.unflatten(0, (self.heads, -1)) for part in of_layer.split(sizes)
+                )
+                read_HX[:, : self.memory_width] = write_HX[:, self.memory_width :]
 
     def _add_biases(self, **biases: float) -> None:
         """Add these to the head layer's biases of what they are named after, for all heads."""
