@@ -751,7 +751,7 @@ def test_read_keys_can_begin_as_what_the_write_heads_add(heads, reach):
         torch.manual_seed(1)
         sizes = {"heads": heads, "shift_range": reach, "memory_rows": 8}
         model = ntm(**sizes, initial_keys=initial_keys, beta_bias=3.0)
-        features_BF = drawn(4, 5, model.controller.output_size)[:, 0]
+        features_BF = drawn(4, model.controller.output_size).to(model.head_layer.weight)
         with torch.no_grad():
             return model._head_values(features_BF)
 
