@@ -12,6 +12,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TextIO
 
 import pytest
 from conftest import PROGRAM, environment
@@ -40,7 +41,7 @@ pytestmark = [
 CLUSTER = """
 import sys
 from ray.cluster_utils import Cluster
-head = {"num_cpus": 1, "include_dashboard": False, "temp_dir": sys.argv[1]}
+head = {"num_cpus": 1, "include_dashboard": False}
 cluster = Cluster(initialize_head=True, head_node_args=head)
 node = cluster.add_node(num_cpus=1)
 print("address", cluster.address, flush=True)
@@ -79,15 +80,17 @@ raise SystemExit(conduct(cells, cluster, out=out, command="again", track=(), as_
 class Nodes:
     """The cluster: its address, and its second node, which can be removed and added."""
 
-    def __init__(self, process: subprocess.Popen[str]) -> None:
+    def __init__(self, process: subprocess.Popen[str], errors: TextIO) -> None:
         self.process = process
+        self.errors = errors
         self.address = self._hear("address")
 
     def _hear(self, word: str) -> str:
         for line in self.process.stdout:
             if line.startswith(f"{word} "):
                 return line.split()[1]
-        raise AssertionError("the cluster's process ended")
+        self.errors.seek(0)
+        raise AssertionError(f"the cluster's process ended:\n{self.errors.read()}")
 
     def tell(self, word: str) -> None:
         self.process.stdin.write(f"{word}\n")
@@ -106,14 +109,19 @@ def loopback() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def nodes(loopback: None) -> Iterator[Nodes]:
-    with tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True) as folder,
+        open(os.path.join(folder, "errors"), "w+") as errors,
+    ):
+        # Ray writes the cluster's address there, and makes the folder for real nodes only
+        os.mkdir(os.path.join(folder, "ray"))
         process = subprocess.Popen(
-            [sys.executable, "-c", CLUSTER, folder],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
-            env=environment(),
+            [sys.executable, "-c", CLUSTER],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, text=True,
+            env=environment() | {"RAY_TMPDIR": folder},
         )  # fmt: skip
         try:
-            yield Nodes(process)
+            yield Nodes(process, errors)
         finally:
             process.communicate()  # the end of its input ends it, and the cluster
 
