@@ -36,7 +36,8 @@ def resolve(
     recipe for the model, `overrides` (`section.key=VALUE`), options.
 
     Raises:
-        UserError: whatever is unknown, missing, of a wrong type or out of range.
+        UserError: whatever is unknown, missing, of a wrong type, out of range or refused by the
+            model.
     """
     if not 0 <= seed <= MOST_SEED:
         raise UserError(f"seed must be 0 to {MOST_SEED}, not {seed}")
@@ -70,7 +71,16 @@ def resolve(
         paper=configs.build(configs.PaperConfig, table.get("paper", {}), "paper"),
     )
     check_axes(generator_of(config), config.train, config.evaluate)
+    _refuse_unusable(config)
     return config
+
+
+def _refuse_unusable(config: configs.RunConfig) -> None:
+    """Make the model once, so that a value it refuses is told before long work has begun."""
+    import torch
+
+    with torch.random.fork_rng(devices=[]):
+        model_of(config)
 
 
 def _with_recipe(task: Task, model: str) -> tuple[dict[str, Any], ModelSpec]:

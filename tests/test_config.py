@@ -183,6 +183,21 @@ def _class(target: str) -> type:
     return getattr(__import__(module, fromlist=[name]), name)
 
 
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("model.initial_keys='addz'", "initial_keys must be one of own, adds, not 'addz'"),
+        ("model.heads=0", "heads"),
+    ],
+)
+def test_what_a_model_refuses_is_told_at_once_and_draws_nothing(override, words) -> None:
+    before = torch.get_rng_state()
+    with pytest.raises(UserError, match=words):
+        resolve(load_task("copy"), "ntm", seed=0, overrides=[override])
+    resolve(load_task("copy"), "ntm", seed=0)
+    assert torch.equal(torch.get_rng_state(), before)
+
+
 def test_a_seed_below_zero_is_refused() -> None:
     with pytest.raises(UserError, match="seed must be 0 to 9223372036854775807, not -1"):
         resolve(load_task("copy"), "lstm", seed=-1)
