@@ -433,7 +433,7 @@ def failed(tmp_path_factory, program) -> tuple[Path, subprocess.CompletedProcess
         {"what": "hang", "seed": 2, "call": 11},
         {"what": "leave", "seed": 4, "call": 7},
     )
-    return folder, program(folder, *sweep("0-4", "--timeout", "3s"))
+    return folder, program(folder, *sweep("0-4", "--timeout", "20s"))
 
 
 def test_a_run_that_always_kills_its_worker_is_given_up(failed, undisturbed) -> None:
