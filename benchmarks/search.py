@@ -34,7 +34,8 @@ SAID_ELSEWHERE = ("sequences", "learning_rate", "stop_when_solved")  # in a line
 ARGUMENTS = {
     "hidden_size": 100, "layers": 1, "heads": 1, "memory_rows": 128, "memory_width": 20,
     "initial_memory": "random", "initial_weightings": "one-hot", "initial_keys": "own",
-    "beta_bias": 0.0, "gate_bias": 0.0, "gamma_bias": 0.0, "shift_bias": 0.0, "head_scale": 1.0,
+    "initial_writes": "own", "beta_bias": 0.0, "gate_bias": 0.0, "gamma_bias": 0.0,
+    "shift_bias": 0.0, "head_scale": 1.0,
 }  # fmt: skip
 """Of the NTM, with what is usual; the last two only a patched copy had."""
 USUAL = {

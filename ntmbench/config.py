@@ -298,6 +298,7 @@ NOT_IDENTITY = {
 LATER_ARGUMENTS: dict[str, dict[str, Any]] = {
     "ntmbench.models.ntm:NTM": {
         "initial_keys": "own",
+        "initial_writes": "own",
         "beta_bias": 0.0,
         "gate_bias": 0.0,
         "gamma_bias": 0.0,

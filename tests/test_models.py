@@ -763,6 +763,38 @@ def test_read_keys_can_begin_as_what_the_write_heads_add(heads, reach):
         assert torch.equal(getattr(adds, name), getattr(own, name)), name
 
 
+@pytest.mark.parametrize(("heads", "reach"), [(1, 1), (2, 3)])
+@pytest.mark.parametrize("controller", CONTROLLERS)
+def test_write_heads_can_begin_by_writing_in_sequence(controller, heads, reach):
+    """Untrained, their step t is at location t, on whatever input; read heads do as they did."""
+
+    def begun(initial_writes):
+        torch.manual_seed(1)
+        sizes = {"heads": heads, "shift_range": reach, "memory_rows": 16}
+        model = ntm(**sizes, controller=controller, initial_writes=initial_writes)
+        with torch.no_grad():
+            return model, model.trace(drawn(4, 10, 2).to(model.head_layer.weight))
+
+    own, own_trace = begun("own")
+    sequential, trace = begun("sequential")
+    weightings_BTHN = trace["write_weightings"]
+    assert weightings_BTHN.amax(-1).min() > 0.9
+    expected_T = torch.arange(1, 11)[:, None]
+    assert (weightings_BTHN.argmax(-1) == expected_T).all()
+    assert not (own_trace["write_weightings"].argmax(-1) == expected_T).all()
+    changed = own.head_layer.bias != sequential.head_layer.bias
+    assert changed.sum() == 3 * heads, "gate, shift by +1 and sharpening of each write head"
+    states = own.state_dict(), sequential.state_dict()
+    for name in set(states[0]) - {"head_layer.bias"}:
+        assert torch.equal(states[0][name], states[1][name]), name
+
+
+@pytest.mark.parametrize("start", [{"addressing": "content"}, {"initial_weightings": "uniform"}])
+def test_writes_in_sequence_need_shifts_and_a_location_to_begin_at(start):
+    with pytest.raises(UserError, match="needs heads that shift"):
+        ntm(initial_writes="sequential", **start)
+
+
 @pytest.mark.parametrize("name", ["beta_bias", "gate_bias", "gamma_bias"])
 @pytest.mark.parametrize("value", [True, "1", None, 101.0, math.inf, math.nan])
 def test_biases_are_numbers(name, value):
@@ -859,6 +891,7 @@ def test_fewer_rows_than_the_shifts_need_are_refused(reach, rows):
         ("initial_weightings", "random", "one-hot, uniform, zero"),
         ("initial_reads", "random", "learned, zero"),
         ("initial_keys", "learned", "own, adds"),
+        ("initial_writes", "random", "own, sequential"),
     ],
 )
 def test_ntm_refuses_a_choice_that_is_none(argument, value, allowed):

@@ -22,6 +22,9 @@ INITIAL_MEMORY = ("random", "constant", "learned")
 INITIAL_WEIGHTINGS = ("one-hot", "uniform", "zero")
 INITIAL_READS = ("learned", "zero")
 INITIAL_KEYS = ("own", "adds")
+INITIAL_WRITES = ("own", "sequential")
+SEQUENTIAL = {"gate": -3.0, "advance": 4.0, "gamma": 3.0}
+"""What is added to the write heads' biases for sequential writes."""
 
 MEMORY_CONSTANT = 1e-6
 
@@ -97,6 +100,10 @@ class NTM(nn.Module):
             read head's of its write head's. A read head then begins by looking for what would be
             written now, so that an item that comes again finds its own location; training is free
             to take keys and adds apart.
+        initial_writes: what write heads begin with: "own", whatever their biases, drawn around 0,
+            make them do, or "sequential": one location after another, sharply. Their gates begin
+            nearly closed (g is about 0.05), their shifts at +1 (0.96), their sharpenings at about
+            4, so that what is written lies in memory in order and unblurred from the first step.
         beta_bias, gate_bias, gamma_bias: added to the biases, drawn around 0, of all key strengths
             (eq. 5), interpolation gates (eq. 7) and sharpenings (eq. 9). With a beta_bias of 3 a
             row like the key begins with 20 times the weight of one unlike it (beta is about 3.0,
@@ -126,6 +133,7 @@ class NTM(nn.Module):
         initial_weightings: str = "one-hot",
         initial_reads: str = "learned",
         initial_keys: str = "own",
+        initial_writes: str = "own",
         beta_bias: float = 0.0,
         gate_bias: float = 0.0,
         gamma_bias: float = 0.0,
@@ -137,6 +145,7 @@ class NTM(nn.Module):
         require_choice("initial_weightings", initial_weightings, INITIAL_WEIGHTINGS)
         require_choice("initial_reads", initial_reads, INITIAL_READS)
         require_choice("initial_keys", initial_keys, INITIAL_KEYS)
+        require_choice("initial_writes", initial_writes, INITIAL_WRITES)
         require_positive(heads=heads, memory_width=memory_width, shift_range=shift_range)
         by_memory = initial_memory == "random" and addressing != "location"
         by_weightings = initial_weightings == "one-hot" and addressing != "content"
@@ -145,6 +154,12 @@ class NTM(nn.Module):
                 f"addressing '{addressing}' with initial_memory '{initial_memory}' and "
                 f"initial_weightings '{initial_weightings}': all locations would stay equal for "
                 "ever; content needs initial_memory 'random', location initial_weightings 'one-hot'"
+            )
+        if initial_writes == "sequential" and not by_weightings:
+            raise UserError(
+                f"initial_writes 'sequential' with addressing '{addressing}' and "
+                f"initial_weightings '{initial_weightings}': it needs heads that shift (not "
+                "addressing 'content') from one location (initial_weightings 'one-hot')"
             )
         self.heads, self.memory_width, self.shift_range = heads, memory_width, shift_range
         self.memory_rows = self._checked_rows(memory_rows)
@@ -159,6 +174,9 @@ class NTM(nn.Module):
         if initial_keys == "adds":
             self._copy_adds_to_read_keys()
         self._add_biases(beta_bias=beta_bias, gate_bias=gate_bias, gamma_bias=gamma_bias)
+        if initial_writes == "sequential":
+            for name, bias in SEQUENTIAL.items():
+                self._bias_of(name)[self.heads :] += bias
         self.readout = nn.Linear(features + heads * memory_width, output_size)
         self._make_initial_memory(initial_memory)
         reads_HM = torch.zeros(heads, memory_width)
@@ -182,13 +200,16 @@ class NTM(nn.Module):
         for name, bias in biases.items():
             if isinstance(bias, bool) or not isinstance(bias, int | float) or not abs(bias) <= 100:
                 raise UserError(f"{name} must be a number from -100 to 100, not {bias!r}")
+        for name, bias in biases.items():
+            self._bias_of(name.removesuffix("_bias"))[:] += bias
+
+    def _bias_of(self, name: str) -> Tensor:
+        """The head layer's bias of "beta", "gate", "advance" (a shift by +1) or "gamma": (J,)."""
         after_key = self.memory_width
-        columns = {"beta_bias": after_key, "gate_bias": after_key + 1, "gamma_bias": -1}
-        with torch.no_grad():
-            biases_JX = self.head_layer.bias[: 2 * self.heads * self._sizes[0]]
-            biases_JX = biases_JX.unflatten(0, (2 * self.heads, -1))
-            for name, bias in biases.items():
-                biases_JX[:, columns[name]] += bias
+        advance = after_key + 2 + self.shift_range + 1
+        column = {"beta": after_key, "gate": after_key + 1, "advance": advance, "gamma": -1}[name]
+        biases_X = self.head_layer.bias.detach()[: 2 * self.heads * self._sizes[0]]
+        return biases_X.unflatten(0, (2 * self.heads, -1))[:, column]
 
     def _checked_rows(self, rows: int) -> int:
         require_positive(memory_rows=rows)
