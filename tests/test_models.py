@@ -1092,7 +1092,7 @@ def test_given_arguments_win_over_the_named_models_own():
 def test_make_model_follows_the_tasks_recipe():
     sort = load_task("priority_sort")
     model = make_model("ntm", sort, memory_rows=8)
-    assert (model.heads, len(model.controller.layers), model.memory_rows) == (4, 1, 8)
+    assert (model.heads, len(model.controller.layers), model.memory_rows) == (2, 1, 8)
     assert model(torch.zeros(1, 2, 10))[0].shape == (1, 2, 8)
     assert make_model("ntm", sort, heads=1).heads == 1
     torch.manual_seed(3)
