@@ -33,6 +33,7 @@ TRAIN = (
 SAID_ELSEWHERE = ("sequences", "learning_rate", "stop_when_solved")  # in a line, or in no line
 ARGUMENTS = {
     "hidden_size": 100, "layers": 1, "heads": 1, "memory_rows": 128, "memory_width": 20,
+    "addressing": "content+location", "shift_range": 1, "initial_reads": "learned",
     "initial_memory": "random", "initial_weightings": "one-hot", "initial_keys": "own",
     "initial_writes": "own", "beta_bias": 0.0, "gate_bias": 0.0, "gamma_bias": 0.0,
     "shift_bias": 0.0, "head_scale": 1.0,
@@ -68,6 +69,13 @@ def row_of(folder: Path) -> dict[str, Any]:
     return row
 
 
+def with_defaults(runs: pd.DataFrame) -> pd.DataFrame:
+    """With what an NTM's run had of arguments that are younger than its row: what is usual."""
+    runs = runs.reindex(columns=[*runs, *(name for name in ARGUMENTS if name not in runs)])
+    is_ntm = runs["model"].str.startswith("ntm")
+    return runs.where(~is_ntm, runs.fillna(ARGUMENTS)).infer_objects()
+
+
 def setting(row: pd.Series) -> str:
     """What a run's settings have that is not usual, the learning rate first."""
     unusual = [
@@ -80,8 +88,6 @@ def setting(row: pd.Series) -> str:
 
 def lines(runs: pd.DataFrame) -> list[str]:
     """A line for each task, model, setting and budget."""
-    later = {name: usual for name, usual in ARGUMENTS.items() if name.endswith(("_bias", "_keys"))}
-    runs = runs.fillna(later)
     runs = runs.assign(setting=runs.apply(setting, axis=1))
     made = []
     for (task, model, name, budget), group in runs.groupby(
@@ -109,7 +115,8 @@ def main(table: str, *folders: str) -> None:
         runs = pd.DataFrame([row_of(run.path) for run in found])
         runs = runs.drop(columns="longest_exact", errors="ignore")
         if Path(table).exists():
-            runs = pd.concat([pd.read_csv(table), runs]).infer_objects()
+            runs = pd.concat([pd.read_csv(table), runs], ignore_index=True)
+        runs = with_defaults(runs)
         keys = [str(name) for name in runs if name not in (*FOUND, "trained")]
         runs = runs.drop_duplicates(keys, keep="last").sort_values(keys)
         runs.to_csv(table, index=False, float_format="%.4g", lineterminator="\n")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ntmbench import config as configs
 from ntmbench.engine import choose_engine
 from ntmbench.errors import UserError
-from ntmbench.models import ModelSpec, build_model, complete_arguments, find_model
+from ntmbench.models import BUILT_IN, ModelSpec, build_model, complete_arguments, find_model
 from ntmbench.options import MOST_SEED, parse_override
 from ntmbench.tasks import Task, check_axes, make_generator, merge
 
@@ -36,8 +36,8 @@ def resolve(
     recipe for the model, `overrides` (`section.key=VALUE`), options.
 
     Raises:
-        UserError: whatever is unknown, missing, of a wrong type, out of range or refused by the
-            model.
+        UserError: whatever is unknown, missing, of a wrong type, out of range or refused by a
+            built-in model.
     """
     if not 0 <= seed <= MOST_SEED:
         raise UserError(f"seed must be 0 to {MOST_SEED}, not {seed}")
@@ -76,11 +76,15 @@ def resolve(
 
 
 def _refuse_unusable(config: configs.RunConfig) -> None:
-    """Make the model once, so that a value it refuses is told before long work has begun."""
-    import torch
+    """Make a built-in model once, so that a value it refuses is told before long work has begun.
 
-    with torch.random.fork_rng(devices=[]):
-        model_of(config)
+    What somebody else's constructor does to its process is kept from the other runs' processes.
+    """
+    if config.model.name in BUILT_IN:
+        import torch
+
+        with torch.random.fork_rng(devices=[]):
+            model_of(config)
 
 
 def _with_recipe(task: Task, model: str) -> tuple[dict[str, Any], ModelSpec]:

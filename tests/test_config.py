@@ -198,6 +198,15 @@ def test_what_a_model_refuses_is_told_at_once_and_draws_nothing(override, words)
     assert torch.equal(torch.get_rng_state(), before)
 
 
+def test_somebody_elses_model_is_made_by_its_run_alone(tmp_path, monkeypatch) -> None:
+    source = "from torch import nn\n\nclass Never(nn.Module):\n"
+    source += "    def __init__(self, input_size, output_size):\n        raise RuntimeError\n"
+    (tmp_path / "made_by_none.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    config = resolve(load_task("copy"), "made_by_none:Never", seed=0)
+    assert config.model.target == "made_by_none:Never"
+
+
 def test_a_seed_below_zero_is_refused() -> None:
     with pytest.raises(UserError, match="seed must be 0 to 9223372036854775807, not -1"):
         resolve(load_task("copy"), "lstm", seed=-1)

@@ -782,8 +782,15 @@ def test_write_heads_can_begin_by_writing_in_sequence(controller, heads, reach):
     expected_T = torch.arange(1, 11)[:, None]
     assert (weightings_BTHN.argmax(-1) == expected_T).all()
     assert not (own_trace["write_weightings"].argmax(-1) == expected_T).all()
-    changed = own.head_layer.bias != sequential.head_layer.bias
-    assert changed.sum() == 3 * heads, "gate, shift by +1 and sharpening of each write head"
+    difference_X = (sequential.head_layer.bias - own.head_layer.bias).detach()
+    width = sequential.memory_width
+    read_size = width + 3 + 2 * reach + 1
+    of_writes_HX = difference_X[heads * read_size : 2 * heads * read_size].unflatten(0, (heads, -1))
+    expected_X = torch.zeros(read_size)
+    gate, forward = width + 1, width + 2 + reach + 1  # after the key: beta, gate, shifts, gamma
+    expected_X[gate], expected_X[forward], expected_X[-1] = -3, 4, 3
+    torch.testing.assert_close(of_writes_HX.float(), expected_X.expand(heads, -1))
+    assert difference_X.count_nonzero() == 3 * heads
     states = own.state_dict(), sequential.state_dict()
     for name in set(states[0]) - {"head_layer.bias"}:
         assert torch.equal(states[0][name], states[1][name]), name

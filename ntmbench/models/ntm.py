@@ -23,7 +23,7 @@ INITIAL_WEIGHTINGS = ("one-hot", "uniform", "zero")
 INITIAL_READS = ("learned", "zero")
 INITIAL_KEYS = ("own", "adds")
 INITIAL_WRITES = ("own", "sequential")
-SEQUENTIAL = {"gate": -3.0, "advance": 4.0, "gamma": 3.0}
+SEQUENTIAL_BIASES = {"gate": -3.0, "advance": 4.0, "gamma": 3.0}
 """What is added to the write heads' biases for sequential writes."""
 
 MEMORY_CONSTANT = 1e-6
@@ -101,9 +101,11 @@ class NTM(nn.Module):
             written now, so that an item that comes again finds its own location; training is free
             to take keys and adds apart.
         initial_writes: what write heads begin with: "own", whatever their biases, drawn around 0,
-            make them do, or "sequential": one location after another, sharply. Their gates begin
-            nearly closed (g is about 0.05), their shifts at +1 (0.96), their sharpenings at about
-            4, so that what is written lies in memory in order and unblurred from the first step.
+            make them do, or "sequential": all of them at location 1, then 2 and so on, sharply.
+            Added to their biases are -3 for the gate (g is about 0.05), 4 for the shift by +1 (it
+            has 0.96 of the weight, of three shifts) and 3 for the sharpening (gamma is about 4), so
+            that what is written lies in memory in order and unblurred from the first step. It comes
+            on top of `gate_bias` and `gamma_bias`, which can undo it.
         beta_bias, gate_bias, gamma_bias: added to the biases, drawn around 0, of all key strengths
             (eq. 5), interpolation gates (eq. 7) and sharpenings (eq. 9). With a beta_bias of 3 a
             row like the key begins with 20 times the weight of one unlike it (beta is about 3.0,
@@ -175,8 +177,8 @@ class NTM(nn.Module):
             self._copy_adds_to_read_keys()
         self._add_biases(beta_bias=beta_bias, gate_bias=gate_bias, gamma_bias=gamma_bias)
         if initial_writes == "sequential":
-            for name, bias in SEQUENTIAL.items():
-                self._bias_of(name)[self.heads :] += bias
+            for name, bias in SEQUENTIAL_BIASES.items():
+                self._bias_view(name)[self.heads :] += bias
         self.readout = nn.Linear(features + heads * memory_width, output_size)
         self._make_initial_memory(initial_memory)
         reads_HM = torch.zeros(heads, memory_width)
@@ -201,10 +203,10 @@ class NTM(nn.Module):
             if isinstance(bias, bool) or not isinstance(bias, int | float) or not abs(bias) <= 100:
                 raise UserError(f"{name} must be a number from -100 to 100, not {bias!r}")
         for name, bias in biases.items():
-            self._bias_of(name.removesuffix("_bias"))[:] += bias
+            self._bias_view(name.removesuffix("_bias"))[:] += bias
 
-    def _bias_of(self, name: str) -> Tensor:
-        """The head layer's bias of "beta", "gate", "advance" (a shift by +1) or "gamma": (J,)."""
+    def _bias_view(self, name: str) -> Tensor:
+        """A view (J,) of the head layer's biases of "beta", "gate", "advance" (+1) or "gamma"."""
         after_key = self.memory_width
         advance = after_key + 2 + self.shift_range + 1
         column = {"beta": after_key, "gate": after_key + 1, "advance": advance, "gamma": -1}[name]
