@@ -10,6 +10,7 @@ targets (120 vectors, 20 items, (20, 10); N-grams and sort: as trained), with th
 from __future__ import annotations
 
 import dataclasses
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ import pandas as pd
 from ntmbench.config import TrainConfig
 from ntmbench.errors import UserError
 from ntmbench.folder import find_runs
+from ntmbench.models.ntm import NTM
 from ntmbench.saved import load_run
 
 LONGEST = {
@@ -32,12 +34,10 @@ TRAIN = (
 )  # fmt: skip
 SAID_ELSEWHERE = ("sequences", "learning_rate", "stop_when_solved")  # in a line, or in no line
 ARGUMENTS = {
-    "hidden_size": 100, "layers": 1, "heads": 1, "memory_rows": 128, "memory_width": 20,
-    "addressing": "content+location", "shift_range": 1, "initial_reads": "learned",
-    "initial_memory": "random", "initial_weightings": "one-hot", "initial_keys": "own",
-    "initial_writes": "own", "beta_bias": 0.0, "gate_bias": 0.0, "gamma_bias": 0.0,
-    "shift_bias": 0.0, "head_scale": 1.0,
-}  # fmt: skip
+    name: keyword.default
+    for name, keyword in inspect.signature(NTM).parameters.items()
+    if keyword.kind is keyword.KEYWORD_ONLY and name != "controller"  # which the model's name says
+} | {"shift_bias": 0.0, "head_scale": 1.0}
 """Of the NTM, with what is usual; the last two only a patched copy had."""
 USUAL = {
     field.name: field.default

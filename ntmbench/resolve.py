@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ntmbench import config as configs
 from ntmbench.engine import choose_engine
 from ntmbench.errors import UserError
-from ntmbench.models import BUILT_IN, ModelSpec, build_model, complete_arguments, find_model
+from ntmbench.models import ModelSpec, build_model, complete_arguments, find_model
 from ntmbench.options import MOST_SEED, parse_override
 from ntmbench.tasks import Task, check_axes, make_generator, merge
 
@@ -80,7 +80,7 @@ def _refuse_unusable(config: configs.RunConfig) -> None:
 
     What somebody else's constructor does to its process is kept from the other runs' processes.
     """
-    if config.model.name in BUILT_IN:
+    if config.model.target not in config.outside:
         import torch
 
         with torch.random.fork_rng(devices=[]):
