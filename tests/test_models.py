@@ -802,7 +802,42 @@ def test_writes_in_sequence_need_shifts_and_a_location_to_begin_at(start):
         ntm(initial_writes="sequential", **start)
 
 
-@pytest.mark.parametrize("name", ["beta_bias", "gate_bias", "gamma_bias"])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("controller", ["lstm", "gru"])
+def test_controllers_can_begin_by_keeping_their_state(controller, layers):
+    """With a large bias what a unit was stays in what it is; nothing else is drawn differently."""
+
+    def begun(forget_bias):
+        torch.manual_seed(1)
+        return ntm(controller=controller, layers=layers, hidden_size=5, forget_bias=forget_bias)
+
+    usual, keeping = begun(0.0), begun(40)
+    states = usual.state_dict(), keeping.state_dict()
+    moved = {name for name in states[0] if not torch.equal(states[0][name], states[1][name])}
+    assert moved == {f"controller.layers.{layer}.bias_G" for layer in range(layers)}
+
+    input_BI = drawn(3, keeping.controller.layers[0].input_weight_GI.shape[1])
+
+    def difference_kept(model):
+        """By how much two states that differ by 1 in every cell (GRU: unit) differ a step on."""
+        state = model.controller.initial_state(3)
+        other = state._replace(**{state._fields[-1]: tuple(x + 1 for x in state[-1])})
+        with torch.no_grad():
+            steps = [model.controller.step(input_BI.to(x[-1][0]), x)[1][-1] for x in (state, other)]
+        return steps[1][0] - steps[0][0]
+
+    ones = torch.ones_like(difference_kept(keeping))
+    torch.testing.assert_close(difference_kept(keeping), ones)
+    assert (difference_kept(usual) < 0.9).all()
+
+
+def test_a_controller_without_a_state_cannot_keep_it():
+    assert ntm(controller="ff", forget_bias=0)
+    with pytest.raises(UserError, match="forget_bias must be 0 with controller 'ff'"):
+        ntm(controller="ff", forget_bias=1.0)
+
+
+@pytest.mark.parametrize("name", ["beta_bias", "gate_bias", "gamma_bias", "forget_bias"])
 @pytest.mark.parametrize("value", [True, "1", None, 101.0, math.inf, math.nan])
 def test_biases_are_numbers(name, value):
     with pytest.raises(UserError, match=f"{name} must be a number from -100 to 100, not "):

@@ -52,6 +52,12 @@ class FeedForwardStack(nn.Module):
         return torch.cat(hidden, 1), state
 
 
+def require_bias(name: str, bias: object) -> None:
+    """Raises UserError for what is no number from -100 to 100."""
+    if isinstance(bias, bool) or not isinstance(bias, int | float) or not abs(bias) <= 100:
+        raise UserError(f"{name} must be a number from -100 to 100, not {bias!r}")
+
+
 CONTROLLERS = {"lstm": LSTMStack, "gru": GRUStack, "ff": FeedForwardStack}
 
 
@@ -112,6 +118,11 @@ class NTM(nn.Module):
             for 0.7 without), where it has to stand out among N; with a gate_bias of -2 and a
             gamma_bias of 1 heads begin by holding on to their location: g is about 0.1 and gamma
             2.3, for 0.5 and 1.7 without.
+        forget_bias: added to the biases of the gates by which the controller keeps its state: the
+            forget gates of an LSTM, which begin at 1, the update gates of a GRU, which begin at 0.
+            With 3 an LSTM begins by keeping 0.98 of a cell from one step to the next (0.73
+            without), a GRU 0.95 of a unit (0.5 without). A feed-forward controller has no state,
+            and takes 0 only.
 
     Raises:
         UserError: a value that is not allowed, a shift range wider than the memory, or a start in
@@ -139,6 +150,7 @@ class NTM(nn.Module):
         beta_bias: float = 0.0,
         gate_bias: float = 0.0,
         gamma_bias: float = 0.0,
+        forget_bias: float = 0.0,
     ) -> None:
         super().__init__()
         require_choice("controller", controller, tuple(CONTROLLERS))
@@ -176,6 +188,7 @@ class NTM(nn.Module):
         if initial_keys == "adds":
             self._copy_adds_to_read_keys()
         self._add_biases(beta_bias=beta_bias, gate_bias=gate_bias, gamma_bias=gamma_bias)
+        self._add_forget_bias(forget_bias)
         if initial_writes == "sequential":
             for name, bias in SEQUENTIAL_BIASES.items():
                 self._bias_view(name)[self.heads :] += bias
@@ -200,10 +213,21 @@ class NTM(nn.Module):
     def _add_biases(self, **biases: float) -> None:
         """Add these to the head layer's biases of what they are named after, for all heads."""
         for name, bias in biases.items():
-            if isinstance(bias, bool) or not isinstance(bias, int | float) or not abs(bias) <= 100:
-                raise UserError(f"{name} must be a number from -100 to 100, not {bias!r}")
+            require_bias(name, bias)
         for name, bias in biases.items():
             self._bias_view(name.removesuffix("_bias"))[:] += bias
+
+    def _add_forget_bias(self, bias: float) -> None:
+        require_bias("forget_bias", bias)
+        if isinstance(self.controller, FeedForwardStack):
+            if bias:
+                raise UserError(
+                    f"forget_bias must be 0 with controller 'ff', which has no state, not {bias!r}"
+                )
+            return
+        hidden_size = self.controller.output_size // len(self.controller.layers)
+        for layer in self.controller.layers:  # the second gates of both: forget, update
+            layer.bias_G.detach()[hidden_size : 2 * hidden_size] += bias
 
     def _bias_view(self, name: str) -> Tensor:
         """A view (J,) of the head layer's biases of "beta", "gate", "advance" (+1) or "gamma"."""
