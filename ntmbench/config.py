@@ -97,8 +97,9 @@ class TrainConfig:
         in nats, or their "mean". The sum is the default: with it one learning rate serves long and
         short sequences, and copy, repeat copy and associative recall were all solved with it.
     optimiser: "graves-rmsprop" (Graves 2013, eq. 38 to 41), "rmsprop" or "adam" (torch's).
-    schedule: the learning rate is "constant", or falls in a straight line ("linear") towards zero
-        at the end of the budget: in equal steps, one for each row of the curve.
+    schedule: the learning rate is "constant", or falls towards zero at the end of the budget, with
+        each row of the curve: in a straight line ("linear"), or as half a cosine does ("cosine":
+        Loshchilov and Hutter 2017, eq. 5, without restarts).
     decay: of the running means of both RMSProps; momentum: of both RMSProps.
     clip: hold the gradient's "norm" under clip_at, or each component's "value" (the paper), or
     "none". curve_every: a row of the learning curve, with a validation. stop_when_solved: end the
@@ -114,7 +115,7 @@ class TrainConfig:
     loss: Literal["sum", "mean"] = "sum"
     optimiser: Literal["graves-rmsprop", "rmsprop", "adam"] = "graves-rmsprop"
     learning_rate: float = 1e-4
-    schedule: Literal["constant", "linear"] = "constant"
+    schedule: Literal["constant", "linear", "cosine"] = "constant"
     decay: float = 0.95
     momentum: float = 0.9
     clip: Literal["norm", "value", "none"] = "norm"
@@ -154,8 +155,10 @@ class TrainConfig:
         """The learning rate of the update that follows so many sequences."""
         if self.schedule == "constant":
             return self.learning_rate
-        rows = math.ceil(self.sequences / self.curve_every)
-        return self.learning_rate * (1 - sequences // self.curve_every / rows)
+        done = sequences // self.curve_every / math.ceil(self.sequences / self.curve_every)
+        if self.schedule == "linear":
+            return self.learning_rate * (1 - done)
+        return self.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
     def draws(self, point: dict[Any, Any]) -> bool:
         """Whether training draws this point: whether each axis is within its range."""

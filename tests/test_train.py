@@ -362,6 +362,20 @@ def test_a_linear_schedule_falls_with_every_row_of_the_curve(sequences, rates):
     assert {constant.rate_after(n) for n in range(sequences)} == {2.0}
 
 
+@pytest.mark.parametrize(
+    "sequences, rates",
+    [
+        (40, [1.0] * 10 + [(2 + 2**0.5) / 4] * 10 + [0.5] * 10 + [(2 - 2**0.5) / 4] * 10),
+        (25, [1.0] * 10 + [0.75] * 10 + [0.25] * 5),
+        (3, [1.0] * 3),
+    ],
+)
+def test_a_cosine_schedule_falls_with_every_row_of_the_curve(sequences, rates):
+    base = tiny_config("lstm", "train.curve_every=10", f"train.sequences={sequences}").train
+    cosine = dataclasses.replace(base, schedule="cosine", learning_rate=2.0)
+    assert [cosine.rate_after(n) for n in range(sequences)] == pytest.approx([2 * r for r in rates])
+
+
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("engine", ["auto", "eager"])
 @pytest.mark.parametrize("optimiser", ["adam", "rmsprop", "graves-rmsprop"])
