@@ -97,9 +97,9 @@ class TrainConfig:
         in nats, or their "mean". The sum is the default: with it one learning rate serves long and
         short sequences, and copy, repeat copy and associative recall were all solved with it.
     optimiser: "graves-rmsprop" (Graves 2013, eq. 38 to 41), "rmsprop" or "adam" (torch's).
-    schedule: the learning rate is "constant", or falls towards zero at the end of the budget, with
-        each row of the curve: in a straight line ("linear"), or as half a cosine does ("cosine":
-        Loshchilov and Hutter 2017, eq. 5, without restarts).
+    schedule: the learning rate is "constant", or falls towards zero at the end of the budget, by a
+        step after each row of the curve: in a straight line ("linear"), or as half a period of a
+        cosine ("cosine": Loshchilov and Hutter 2017, eq. 5, without restarts).
     decay: of the running means of both RMSProps; momentum: of both RMSProps.
     clip: hold the gradient's "norm" under clip_at, or each component's "value" (the paper), or
     "none". curve_every: a row of the learning curve, with a validation. stop_when_solved: end the

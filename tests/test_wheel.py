@@ -90,7 +90,8 @@ def test_the_installed_package_runs_from_an_empty_folder(target, tmp_path) -> No
 
     settings = ("--set", "train.validation_sequences=4", "--set", "evaluate.sequences=4")
     points = ("--set", "evaluate.points=[{length=3}]", "--sequences", "8", "--profile", "smoke")
-    # eager: kernels of another path would be compiled for this alone
+    # eager, for the fused engine would compile its kernels for this path; that its modules are
+    # in the wheel, the first test here sees
     run = ("run", "copy", "--model", "ntm", "--engine", "eager", *settings, *points, "--json")
     (shown,) = json.loads(python(tmp_path, "-m", "ntmbench", *run, PYTHONPATH=str(target)))
     assert shown["model"] == "ntm@smoke" and shown["summary"]["sequences"] == 8
