@@ -6,6 +6,7 @@ No test asserts a time.
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from types import SimpleNamespace
@@ -262,8 +263,10 @@ def test_a_task_that_a_model_cannot_learn_from_is_refused_before_measuring(
     invoke, tmp_path
 ) -> None:
     text = load_task("copy").path.read_text(encoding="utf-8")
-    recipe = "\n[recipes.ntm-ff.model]\nmemory_rowz = 3\n"
-    (tmp_path / "mine.toml").write_text(text + recipe)
+    mistaken = "[recipes.ntm-ff]\nmodel = { memory_rowz = 3 }\n"
+    text, found = re.subn(r"^\[recipes\.ntm-ff\][^[]*", mistaken, text, flags=re.MULTILINE)
+    assert found == 1
+    (tmp_path / "mine.toml").write_text(text)
     result = invoke("bench", "--task", "mine.toml")
     assert (result.exit_code, result.stdout) == (2, "")
     assert "memory_rowz" in result.stderr and "memory_rows" in result.stderr
