@@ -15,7 +15,13 @@ from torch.nn.functional import softplus
 
 from ntmbench.errors import UserError
 from ntmbench.models import addressing
-from ntmbench.models.recurrent import GRUStack, LSTMStack, require_choice, require_positive
+from ntmbench.models.recurrent import (
+    GRUStack,
+    LSTMStack,
+    require_bias,
+    require_choice,
+    require_positive,
+)
 
 ADDRESSING = ("content+location", "content", "location")
 INITIAL_MEMORY = ("random", "constant", "learned")
@@ -50,12 +56,6 @@ class FeedForwardStack(nn.Module):
             below_BI = torch.cat([input_BI, hidden[-1]], 1) if hidden else input_BI
             hidden.append(torch.tanh(layer(below_BI)))
         return torch.cat(hidden, 1), state
-
-
-def require_bias(name: str, bias: object) -> None:
-    """Raises UserError for what is no number from -100 to 100."""
-    if isinstance(bias, bool) or not isinstance(bias, int | float) or not abs(bias) <= 100:
-        raise UserError(f"{name} must be a number from -100 to 100, not {bias!r}")
 
 
 CONTROLLERS = {"lstm": LSTMStack, "gru": GRUStack, "ff": FeedForwardStack}

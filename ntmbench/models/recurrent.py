@@ -33,6 +33,12 @@ def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise UserError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
+def require_bias(name: str, bias: object) -> None:
+    """Raises UserError for what is no number from -100 to 100."""
+    if isinstance(bias, bool) or not isinstance(bias, int | float) or not abs(bias) <= 100:
+        raise UserError(f"{name} must be a number from -100 to 100, not {bias!r}")
+
+
 class Layer(nn.Module):
     """The weights of a recurrent layer: uniform within 1 / sqrt(number of inputs), zero biases."""
 
