@@ -90,9 +90,7 @@ def test_the_installed_package_runs_from_an_empty_folder(target, tmp_path) -> No
 
     settings = ("--set", "train.validation_sequences=4", "--set", "evaluate.sequences=4")
     points = ("--set", "evaluate.points=[{length=3}]", "--sequences", "8", "--profile", "smoke")
-    # eager, for the fused engine would compile its kernels for this path; that its modules are
-    # in the wheel, the first test here sees
-    run = ("run", "copy", "--model", "ntm", "--engine", "eager", *settings, *points, "--json")
+    run = ("run", "copy", "--model", "ntm", *settings, *points, "--json")
     (shown,) = json.loads(python(tmp_path, "-m", "ntmbench", *run, PYTHONPATH=str(target)))
     assert shown["model"] == "ntm@smoke" and shown["summary"]["sequences"] == 8
     assert shown["summary"]["environment"]["commit"] is None, "it took the checkout for itself"
