@@ -101,6 +101,8 @@ class TrainConfig:
         step after each row of the curve: in a straight line ("linear"), or as half a period of a
         cosine ("cosine": Loshchilov and Hutter 2017, eq. 5, without restarts).
     decay: of the running means of both RMSProps; momentum: of both RMSProps.
+    input_noise: standard deviation of Gaussian noise on all inputs, in training only, new for every
+        sequence (Bishop 1995, Training with noise is equivalent to Tikhonov regularization).
     clip: hold the gradient's "norm" under clip_at, or each component's "value" (the paper), or
     "none". curve_every: a row of the learning curve, with a validation. stop_when_solved: end the
     run when the task's [solved] holds. diverged_after: so many skipped updates in a row end the run
@@ -118,6 +120,7 @@ class TrainConfig:
     schedule: Literal["constant", "linear", "cosine"] = "constant"
     decay: float = 0.95
     momentum: float = 0.9
+    input_noise: float = 0.0
     clip: Literal["norm", "value", "none"] = "norm"
     clip_at: float = 10.0
     curve_every: int = 1000
@@ -145,6 +148,8 @@ class TrainConfig:
         for name in ("decay", "momentum"):
             value = getattr(self, name)
             _require("train", name, value, "at least 0 and under 1", 0 <= value < 1)
+        noise = self.input_noise
+        _require("train", "input_noise", noise, "0 to 1000", 0 <= noise <= 1000)
         _require("train", "snapshots", self.snapshots, "0 to 16", 0 <= self.snapshots <= 16)
         for axis, bounds in self.vary.items():
             ordered = len(bounds) == 2 and 1 <= bounds[0] <= bounds[1] < 2**31

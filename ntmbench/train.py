@@ -29,6 +29,7 @@ from ntmbench.evaluate import (
     validation_batches,
 )
 from ntmbench.folder import METRICS, CurvePoint
+from ntmbench.generators import Batch
 from ntmbench.resolve import generator_of, model_of
 from ntmbench.streams import stream, torch_seed
 from ntmbench.tracing import can_trace
@@ -94,6 +95,12 @@ def snapshot_counts(train: TrainConfig) -> list[int]:
             break
         counts.append(-(-count // size) * size)
     return [count for count in dict.fromkeys(counts) if count < train.sequences]
+
+
+def noisy(batch: Batch, rng: np.random.Generator, deviation: float) -> Batch:
+    """The batch with Gaussian noise on its inputs, those of padded steps, too."""
+    noise_BTI = rng.standard_normal(batch.inputs_BTI.shape, np.float32)
+    return batch._replace(inputs_BTI=batch.inputs_BTI + np.float32(deviation) * noise_BTI)
 
 
 class Trainer:
@@ -227,7 +234,8 @@ class Trainer:
         batches = []
         for _ in range(count):
             point = draw_vary(rng, train.vary, batch_size, each) if fixed is None else fixed
-            batches.append(self.generator.sample(rng, batch_size, **point))
+            batch = self.generator.sample(rng, batch_size, **point)
+            batches.append(noisy(batch, rng, train.input_noise) if train.input_noise else batch)
         for outcome in self.engine.updates_of(batches):
             if outcome.refused:
                 self._skip(outcome.refused)

@@ -794,6 +794,51 @@ def test_points_say_what_the_validation_found(monkeypatch):
     assert {(point.val_loss_bits, point.val_exact) for point in events} == {(9.0, 9.0)}
 
 
+# Noise
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_noise_is_added_to_the_inputs_of_training_alone(batch_size):
+    """Of its deviation, other noise in every sequence; nothing but the inputs changes."""
+    more = (f"train.batch_size={batch_size}", "train.input_noise=0.25")
+    trainer = Trainer(tiny_config("lstm", *more))
+    trainer.generator = spy = Spy(trainer.generator)
+    learned, learn = [], trainer.engine.updates_of
+
+    def updates_of(batches):
+        learned.extend(batches)
+        return learn(batches)
+
+    trainer.engine.updates_of = updates_of
+    list(trainer.run())
+    added = []
+    for noisy, plain in zip(learned, spy.batches, strict=True):
+        assert noisy.inputs_BTI.dtype == np.float32
+        added.append((noisy.inputs_BTI - plain.inputs_BTI).ravel())
+        np.testing.assert_array_equal(noisy.targets_BTO, plain.targets_BTO)
+        np.testing.assert_array_equal(noisy.mask_BT, plain.mask_BT)
+    drawn = np.concatenate(added)
+    assert drawn.size > 1000 and len(np.unique(drawn.round(5))) > 0.9 * drawn.size
+    assert abs(drawn.mean()) < 5 * 0.25 / drawn.size**0.5
+    assert drawn.std() == pytest.approx(0.25, rel=5 / (2 * drawn.size) ** 0.5)
+    validated = {x for batch in trainer.validation for x in np.unique(batch.inputs_BTI).tolist()}
+    assert validated == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("engine", ["eager", "fused"])
+def test_a_run_with_noise_goes_on_bit_for_bit(engine):
+    config = tiny_config("ntm", "train.input_noise=0.1", "train.sequences=64", engine=engine)
+    whole, _ = trained(config)
+    first = Trainer(config)
+    events = first.run()
+    while first.progress.sequences < 32:
+        next(events)
+    second = Trainer(config)
+    second.load_state_dict(first.state_dict())
+    list(second.run())
+    assert_same_tensors(whole.weights(), second.weights())
+
+
 # Snapshots
 
 
