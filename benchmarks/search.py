@@ -30,7 +30,7 @@ LONGEST = {
 }
 TRAIN = (
     "sequences", "batch_size", "learning_rate", "schedule", "optimiser", "decay", "momentum",
-    "clip", "clip_at", "loss", "stop_when_solved",
+    "clip", "clip_at", "loss", "stop_when_solved", "input_noise",
 )  # fmt: skip
 SAID_ELSEWHERE = ("sequences", "learning_rate", "stop_when_solved")  # in a line, or in no line
 ARGUMENTS = {
@@ -70,8 +70,9 @@ def row_of(folder: Path) -> dict[str, Any]:
 
 
 def with_defaults(runs: pd.DataFrame) -> pd.DataFrame:
-    """With what an NTM's run had of arguments that are younger than its row: what is usual."""
-    runs = runs.reindex(columns=[*runs, *(name for name in ARGUMENTS if name not in runs)])
+    """With what a run had of settings that are younger than its row: what is usual."""
+    runs = runs.reindex(columns=[*runs, *(name for name in USUAL if name not in runs)])
+    runs = runs.fillna({name: USUAL[name] for name in USUAL if name not in ARGUMENTS})
     is_ntm = runs["model"].str.startswith("ntm")
     return runs.where(~is_ntm, runs.fillna(ARGUMENTS)).infer_objects()
 
