@@ -101,8 +101,10 @@ class TrainConfig:
         step after each row of the curve: in a straight line ("linear"), or as half a period of a
         cosine ("cosine": Loshchilov and Hutter 2017, eq. 5, without restarts).
     decay: of the running means of both RMSProps; momentum: of both RMSProps.
-    input_noise: standard deviation of Gaussian noise on all inputs, in training only, new for every
-        sequence (Bishop 1995, Training with noise is equivalent to Tikhonov regularization).
+    input_noise: standard deviation of Gaussian noise on the inputs, in training only, independent
+        at every step and channel (Bishop 1995, Training with noise is equivalent to Tikhonov
+        regularization). It is drawn after its batch from the same stream, so that from the second
+        batch on the sequences are others than without noise.
     clip: hold the gradient's "norm" under clip_at, or each component's "value" (the paper), or
     "none". curve_every: a row of the learning curve, with a validation. stop_when_solved: end the
     run when the task's [solved] holds. diverged_after: so many skipped updates in a row end the run

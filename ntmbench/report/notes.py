@@ -47,8 +47,8 @@ CURVES = (
 )
 RIVALS = (
     "A negative difference of the lowest validation losses is in favour of {best}. Runs of "
-    "one seed are pairs: as far as both were trained, with batches of one size, they saw the "
-    "same sequences in the same order."
+    "one seed are pairs: as far as both were trained, with batches of one size and without "
+    "noise on the inputs, they saw the same sequences in the same order."
 )
 CONDITIONS = (
     "Not ranked with these, being trained, validated or counted as solved in another way: "
