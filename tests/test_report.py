@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from fake_runs import fake_config, losses, write_run
+from PIL import Image
 
 from ntmbench.errors import UserError
 from ntmbench.files import write_json
@@ -27,7 +28,7 @@ from ntmbench.report.paper import published
 from ntmbench.report.positions import positions, regret_so_far
 from ntmbench.report.references import at_points
 from ntmbench.report.sections import page
-from ntmbench.report.style import styles
+from ntmbench.report.style import DPI, styles
 from ntmbench.report.tables import number_text, point_scores, range_text, spread, summarize
 from ntmbench.results import load_results
 from ntmbench.stats import median
@@ -91,6 +92,10 @@ def test_the_files(out, text):
     shown = re.findall(r"\]\(((?:figures|tables)/[^)]*)\)", text)
     assert set(shown) == figures and len(shown) == len(figures)
     assert len(re.findall(r"!\[[^\]]{40,}\]", text)) == len(FIGURES)  # every image has words
+    for path in out.rglob("*.png"):
+        with Image.open(path) as picture:
+            assert picture.mode == "RGB"  # alpha would be an eighth of the file
+            assert round(picture.info["dpi"][0]) in (100, DPI)  # traces, others
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count("<figure>") == page.count('role="img" aria-label="') - SPARKS == len(FIGURES)
 
