@@ -14,7 +14,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from ntmbench.files import atomic_path
-from ntmbench.report.style import DPI, FILE_METADATA, house_style
+from ntmbench.report.style import house_style, write_picture
 
 COLOURS_OF_ERRORS = "cividis"
 MISSING = "#dddddd"
@@ -75,4 +75,4 @@ def save_picture(figure: Figure, path: Path) -> None:
     """Write a .png or .svg, in one step. UserError if it cannot be written."""
     kind = path.suffix.lower().removeprefix(".")
     with house_style(), atomic_path(path) as temporary:
-        figure.savefig(temporary, format=kind, metadata=FILE_METADATA[kind], dpi=DPI)
+        write_picture(figure, temporary, kind)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import math
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -72,18 +73,24 @@ def styles(names: Iterable[str]) -> Styles:
     }
 
 
+def write_picture(figure: Figure, path: Path, kind: str, dpi: int = DPI) -> None:
+    """Write one file of a `kind` of `FILE_METADATA`; a PNG is opaque, an eighth smaller so."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format=kind, metadata=FILE_METADATA[kind], dpi=dpi)
+    if kind == "png":
+        Image.open(buffer).convert("RGB").save(path, format=kind, optimize=True, dpi=(dpi, dpi))
+    else:
+        path.write_bytes(buffer.getvalue())
+
+
 def save(figure: Figure, path: Path, dpi: int = DPI) -> None:
     """Write `path`.png and `path`.svg, each in one step and without a date in it."""
     marked = [artist for artist in _artists(figure) if _is_of_model(artist.get_gid())]
     for number, artist in enumerate(marked):
         artist.set_gid(f"{artist.get_gid()}:{number}")
-    for kind, metadata in FILE_METADATA.items():
+    for kind in FILE_METADATA:
         with atomic_path(path.with_name(f"{path.name}.{kind}")) as temporary:
-            figure.savefig(temporary, format=kind, metadata=metadata, dpi=dpi)
-            if kind == "png":
-                with Image.open(temporary) as drawn:  # an eighth smaller without alpha
-                    opaque = drawn.convert("RGB")
-                opaque.save(temporary, format=kind, optimize=True, dpi=(dpi, dpi))
+            write_picture(figure, temporary, kind, dpi)
         figure.set_layout_engine("none")  # laid out once, for both
 
 
