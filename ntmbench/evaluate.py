@@ -13,11 +13,10 @@ import torch
 from torch import nn
 
 from ntmbench.config import EvaluateConfig, Point, TrainConfig
-from ntmbench.errors import UserError
 from ntmbench.folder import LENGTHS_COLUMNS, METRICS, POSITIONS_COLUMNS
 from ntmbench.generators import Batch
 from ntmbench.metrics import score, score_probabilities
-from ntmbench.resolve import takes_memory_rows
+from ntmbench.models import sized_state
 from ntmbench.streams import stream
 
 
@@ -91,17 +90,12 @@ def score_model(
     Raises:
         UserError: `memory_rows` was given and the model has no memory whose size can be chosen.
     """
-    if memory_rows is not None and not takes_memory_rows(model):
-        raise UserError("memory rows were given, but this model's memory has no rows to choose")
     was_training = model.training
     model.eval()
     parts = []
     for batch in batches:
         inputs, targets, mask = (torch.from_numpy(part).to(device) for part in batch)
-        state = None
-        if memory_rows is not None:
-            initial_state: Any = model.initial_state
-            state = initial_state(len(inputs), memory_rows=memory_rows)
+        state = sized_state(model, len(inputs), memory_rows)
         logits, _ = model(inputs, state)
         parts.append([tensor.cpu() for tensor in score(logits, targets, mask)])
     model.train(was_training)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ntmbench import config as configs
 from ntmbench.engine import choose_engine
 from ntmbench.errors import UserError
-from ntmbench.models import ModelSpec, build_model, complete_arguments, find_model
+from ntmbench.models import ModelSpec, build_model, complete_arguments, find_model, sized_state
 from ntmbench.options import MOST_SEED, parse_override
 from ntmbench.tasks import Task, check_axes, make_generator, merge
 
@@ -84,7 +83,8 @@ def _refuse_unusable(config: configs.RunConfig) -> None:
         import torch
 
         with torch.random.fork_rng(devices=[]):
-            model_of(config)
+            model = model_of(config)
+        sized_state(model, 1, config.train.memory_rows or None)
 
 
 def _with_recipe(task: Task, model: str) -> tuple[dict[str, Any], ModelSpec]:
@@ -121,9 +121,3 @@ def make_model(name: str, task: Task, **overrides: Any) -> nn.Module:
     table, spec = _with_recipe(task, name)
     spec = complete_arguments(spec, table.get("model", {}) | overrides)
     return build_model(spec, task.generator.input_size, task.generator.output_size)
-
-
-def takes_memory_rows(model: nn.Module) -> bool:
-    """Whether the model's memory can be given another number of rows."""
-    keywords = inspect.signature(model.initial_state).parameters  # type: ignore[arg-type]
-    return "memory_rows" in keywords

@@ -18,7 +18,7 @@ from ntmbench.evaluate import evaluate_point, point_label
 from ntmbench.files import csv_line, read_rows, write_rows
 from ntmbench.folder import LENGTHS_COLUMNS, WEIGHTS, RunFolder
 from ntmbench.machine import choose_device, pin_threads
-from ntmbench.resolve import generator_of, model_of, takes_memory_rows
+from ntmbench.resolve import generator_of, model_of
 from ntmbench.tasks import check_point
 from ntmbench.tracing import Traced, trace_model, usual_point, write_trace
 from ntmbench.weights import load_weights, read_weights
@@ -224,8 +224,6 @@ class Run:
         generator = self.generator
         point = point or usual_point(self.config)
         check_point(point, generator.axes, "--at")
-        if memory_rows is not None and not takes_memory_rows(model):
-            raise UserError("memory rows were given, but this model's memory has no rows to choose")
         pin_threads(self.config.threads)
         return trace_model(
             model,

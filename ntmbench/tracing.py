@@ -20,6 +20,7 @@ from ntmbench.files import write_rows
 from ntmbench.folder import MEMORY_COLUMNS, RunFolder
 from ntmbench.memory import Trace, check_heads, memory_numbers, save_trace
 from ntmbench.metrics import score
+from ntmbench.models import sized_state
 from ntmbench.streams import stream
 
 SEQUENCES = 32
@@ -74,16 +75,14 @@ def trace_model(
         device: where the model is.
 
     Raises:
-        UserError: the generator refuses the point, or `trace` gives what it should not.
+        UserError: the generator refuses the point, or the model the memory rows; or `trace` gives
+            what it should not.
     """
     ordered = {axis: point[axis] for axis in generator.axes}
     rng = stream(sequence_seed, f"trace {point_label(ordered)}")
     batch = generator.sample(rng, SEQUENCES, **ordered)
     inputs, targets, mask = (torch.from_numpy(part).to(device) for part in batch)
-    state = None
-    if memory_rows is not None:
-        initial_state: Any = model.initial_state
-        state = initial_state(len(inputs), memory_rows=memory_rows)
+    state = sized_state(model, len(inputs), memory_rows)
     was_training = model.training
     model.eval()
     if can_trace(model):
