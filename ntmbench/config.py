@@ -105,8 +105,6 @@ class TrainConfig:
         at every step and channel (Bishop 1995, Training with noise is equivalent to Tikhonov
         regularization). It is drawn after its batch from the same stream, so that from the second
         batch on the sequences are others than without noise.
-    memory_rows: of the memory in training, if not as many as the model has (0: as many); validation
-        and tests have all of them.
     clip: hold the gradient's "norm" under clip_at, or each component's "value" (the paper), or
     "none". curve_every: a row of the learning curve, with a validation. stop_when_solved: end the
     run when the task's [solved] holds. diverged_after: so many skipped updates in a row end the run
@@ -125,7 +123,6 @@ class TrainConfig:
     decay: float = 0.95
     momentum: float = 0.9
     input_noise: float = 0.0
-    memory_rows: int = 0
     clip: Literal["norm", "value", "none"] = "norm"
     clip_at: float = 10.0
     curve_every: int = 1000
@@ -155,8 +152,6 @@ class TrainConfig:
             _require("train", name, value, "at least 0 and under 1", 0 <= value < 1)
         noise = self.input_noise
         _require("train", "input_noise", noise, "0 to 1000", 0 <= noise <= 1000)
-        rows = self.memory_rows
-        _require("train", "memory_rows", rows, "0 or more, up to 2^31", 0 <= rows <= 2**31)
         _require("train", "snapshots", self.snapshots, "0 to 16", 0 <= self.snapshots <= 16)
         for axis, bounds in self.vary.items():
             ordered = len(bounds) == 2 and 1 <= bounds[0] <= bounds[1] < 2**31

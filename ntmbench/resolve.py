@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ntmbench import config as configs
 from ntmbench.engine import choose_engine
 from ntmbench.errors import UserError
-from ntmbench.models import ModelSpec, build_model, complete_arguments, find_model, sized_state
+from ntmbench.models import ModelSpec, build_model, complete_arguments, find_model
 from ntmbench.options import MOST_SEED, parse_override
 from ntmbench.tasks import Task, check_axes, make_generator, merge
 
@@ -83,8 +83,7 @@ def _refuse_unusable(config: configs.RunConfig) -> None:
         import torch
 
         with torch.random.fork_rng(devices=[]):
-            model = model_of(config)
-        sized_state(model, 1, config.train.memory_rows or None)
+            model_of(config)
 
 
 def _with_recipe(task: Task, model: str) -> tuple[dict[str, Any], ModelSpec]:

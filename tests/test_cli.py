@@ -693,12 +693,6 @@ BAD_OPTIONS = [
     ("run copy --model lstm --set train.clip_at=0", ["clip_at", "over 0"]),
     ("run copy --model lstm --set train.input_noise=-0.1", ["input_noise", "0 to 1000", "-0.1"]),
     ("run copy --model lstm --set train.input_noise=lots", ["input_noise", "a number", "lots"]),
-    ("run copy --model ntm --set train.memory_rows=-1", ["memory_rows", "0 or more", "-1"]),
-    (
-        "run copy --model ntm --set train.memory_rows=2",
-        ["shift_range 1", "memory_rows, which is 2"],
-    ),
-    ("run copy --model lstm --set train.memory_rows=9", ["memory has no rows to choose"]),
     ("run copy --model lstm --set train.momentum=1", ["momentum", "under 1", "1.0"]),
     ("run copy --model lstm --set train.decay=-0.1", ["decay", "at least 0", "-0.1"]),
     ("run copy --model lstm --set train.clip=norms", ["norms", "did you mean 'norm'?", "value"]),

@@ -283,25 +283,6 @@ def test_another_number_of_memory_rows(name, memory):
     torch.testing.assert_close(fused(inputs)[0], usual, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", [name for name in sorted(BUILT_IN) if "ntm" in name])
-@pytest.mark.parametrize("memory", INITIAL_MEMORY)
-def test_another_number_of_memory_rows_in_training(name, memory):
-    """Both engines, against autograd through the state of so many rows."""
-    model, batch = small(name, initial_memory=memory, dtype=F64), draw("copy", 5)
-    usual = eager_gradients(model, UNCLIPPED, batch)
-    inputs, targets, mask = (torch.from_numpy(part) for part in as_dtype(batch, F64))
-    for rows in (3, 8, 33):
-        plain = copy.deepcopy(model)
-        logits, _ = plain(inputs, plain.initial_state(5, memory_rows=rows))
-        (score(logits, targets, mask).loss_bits.mean() * math.log(2)).backward()
-        expected = {key: value.grad for key, value in plain.named_parameters()}
-        assert gradient_error(usual, expected) > 1e-4, "the rows must make a difference"
-        train = train_config(clip="none", memory_rows=rows)
-        assert gradient_error(eager_gradients(model, train, batch), expected) < GRADIENTS[F64]
-        found, _ = fused_gradients(fused_of(model, train), batch)
-        assert gradient_error(found, expected) < GRADIENTS[F64]
-
-
 # What is not finite
 
 

@@ -493,7 +493,6 @@ RESUMABLE = [
     ("ntm-gru", "adam", "batch", ("train.schedule=linear",)),
     ("ntm-ff", "graves-rmsprop", "sequence", ("model.initial_memory=learned",)),
     ("ntm", "graves-rmsprop", "sequence", ("train.input_noise=0.1",)),
-    ("ntm-ff", "graves-rmsprop", "sequence", ("train.memory_rows=5",)),
     (BROKEN, "graves-rmsprop", "sequence", ("model.dropout=0.5",)),
 ]
 
@@ -833,26 +832,6 @@ def test_noise_is_added_to_the_inputs_of_training_alone(batch_size, monkeypatch)
     assert abs(drawn.mean()) < 5 * 0.25 / drawn.size**0.5
     assert drawn.std() == pytest.approx(0.25, rel=5 / (2 * drawn.size) ** 0.5)
     assert validated == {0.0, 1.0}
-
-
-# Memory rows
-
-
-@pytest.mark.parametrize("engine", ["auto", "eager"])
-def test_memory_rows_of_training_are_those_of_training_alone(engine):
-    """A model of 8 rows learns in 5 of them what one that has no more does, and keeps all 8."""
-    memories, weights, scores = [], [], []
-    for rows, used in ((8, 5), (8, 0), (5, 0)):
-        sizes = ("model.hidden_size=6", f"model.memory_rows={rows}", "model.memory_width=4")
-        more = ("model.initial_memory=constant", f"train.memory_rows={used}")
-        trainer, events = trained(tiny_config("ntm", *sizes, *more, engine=engine))
-        memories.append(trainer.model.initial_state(1).memory_BNM.shape[1])
-        weights.append(trainer.weights())
-        scores.append([point.val_loss_bits for point in points_of(events)])
-    assert memories == [8, 8, 5]
-    assert_same_tensors(weights[0], weights[2])
-    assert not torch.equal(weights[0]["head_layer.weight"], weights[1]["head_layer.weight"])
-    assert scores[0] != scores[2], "validation has all 8 rows"
 
 
 # Snapshots

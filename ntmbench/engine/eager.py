@@ -13,7 +13,6 @@ from ntmbench.config import TrainConfig
 from ntmbench.engine.outcome import Outcome, first_not_finite
 from ntmbench.generators import Batch
 from ntmbench.metrics import score
-from ntmbench.models import sized_state
 from ntmbench.optim import clip, gradients, make_optimiser
 
 
@@ -47,8 +46,7 @@ class EagerEngine:
     def update(self, batch: Batch) -> Outcome:
         """Learn from a batch; no step is made if the loss or the gradient's norm is not finite."""
         inputs, targets, mask = (torch.from_numpy(part).to(self.device) for part in batch)
-        state = sized_state(self.model, len(inputs), self.train.memory_rows or None)
-        logits, _ = self.model(inputs, state)
+        logits, _ = self.model(inputs)
         scores = score(logits, targets, mask)
         nats = scores.loss_bits * math.log(2)
         if self.train.loss == "mean":

@@ -35,7 +35,6 @@ from ntmbench.engine.shapes import (
     make_scratch,
 )
 from ntmbench.generators import Batch
-from ntmbench.models import sized_state
 
 BLOCK = 8
 """Sequences that go through the time loop together: weights are read once for all of them, and
@@ -76,9 +75,9 @@ def make_workspace(shape: Shape, steps: int, batch: int, dtype: np.dtype, back: 
 
 
 def _start(model: Any, dtype: np.dtype, memory_rows: int | None = None) -> Start:
-    if memory_rows is None and not hasattr(model, "memory_rows"):
+    if not hasattr(model, "memory_rows"):
         return Start(empty((0, 0), dtype), empty((0,), dtype))
-    state = sized_state(model, 1, model.memory_rows if memory_rows is None else memory_rows)
+    state = model.initial_state(1, memory_rows)
     memory_NM, weighting_N = state.memory_BNM[0].detach(), state.weightings_BJN[0, 0].detach()
     start = Start(empty(memory_NM.T.shape, dtype), empty(weighting_N.shape, dtype))
     start.memory_MN[:] = memory_NM.T
@@ -164,13 +163,8 @@ class FusedEngine:
         self.updates = 0
         self.spaces: dict[tuple[int, int], Workspace] = {}
         self.pool = ThreadPoolExecutor(threads) if threads > 1 else None
-        self._find_start()
-        self.shape = self.layout.shape._replace(rows=len(self.start.weighting_N))
+        self.start, self.start_version = _start(model, self.dtype), _memory_version(model)
         self.scorer = FusedModel(model)
-
-    def _find_start(self) -> None:
-        self.start = _start(self.model, self.dtype, self.train.memory_rows or None)
-        self.start_version = _memory_version(self.model)
 
     def _zeros(self, *sizes: int) -> np.ndarray:
         array = empty(sizes, self.dtype)
@@ -264,12 +258,15 @@ class FusedEngine:
     ) -> int:
         """The kernel `learn`, given its room."""
         if self.start_version != _memory_version(self.model):  # somebody loaded another one
-            self._find_start()
+            self.start, self.start_version = (
+                _start(self.model, self.dtype),
+                _memory_version(self.model),
+            )
         longest = int(np.diff(ends_U, prepend=0).max())
         space = self._space(thread, share_UB.shape[1], longest)
         with flushed_denormals():
             return self.kernels.learn(
-            self.shape, self.layout.places, self.weights_W, self.start, parts, ends_U,
+            self.layout.shape, self.layout.places, self.weights_W, self.start, parts, ends_U,
             *space, share_UB, scores_UB3, self.gradients[thread], rule, self.state_3W, norms_U,
             self.updates,
         )  # fmt: skip
@@ -278,7 +275,7 @@ class FusedEngine:
         """A thread's room for a block, made larger when a longer sequence comes."""
         space = self.spaces.get((thread, batch))
         if space is None or len(space.seen_TBF) < steps:
-            space = make_workspace(self.shape, steps, batch, self.dtype, back=True)
+            space = make_workspace(self.layout.shape, steps, batch, self.dtype, back=True)
             self.spaces[thread, batch] = space
         return space
 
@@ -323,10 +320,7 @@ class FusedEngine:
 
     def _refused(self, batch: Batch, totals: list[float], norm: float) -> Outcome:
         """The outcome of an update that is not made; its gradient is dropped."""
-        inputs = torch.from_numpy(batch.inputs_BTI)
-        logits, _ = self.scorer(
-            inputs, sized_state(self.model, len(inputs), self.train.memory_rows or None)
-        )
+        logits, _ = self.scorer(torch.from_numpy(batch.inputs_BTI))
         refused = first_not_finite(self.model, logits, totals[0], self.gradient_of())
         self.gradients[0][:] = 0
         return Outcome(totals, norm, refused)

@@ -147,12 +147,6 @@ def build_model(spec: ModelSpec, input_size: int, output_size: int) -> nn.Module
     return model
 
 
-def takes_memory_rows(model: nn.Module) -> bool:
-    """Whether the model's memory can be given another number of rows."""
-    keywords = inspect.signature(model.initial_state).parameters  # type: ignore[arg-type]
-    return "memory_rows" in keywords
-
-
 def sized_state(model: nn.Module, batch_size: int, memory_rows: int | None) -> Any:
     """The state that sequences start from in a memory of so many rows; for None, None, with which
     `forward` starts from the model's own.
@@ -162,7 +156,7 @@ def sized_state(model: nn.Module, batch_size: int, memory_rows: int | None) -> A
     """
     if memory_rows is None:
         return None
-    if not takes_memory_rows(model):
-        raise UserError("memory rows were given, but this model's memory has no rows to choose")
     initial_state: Any = model.initial_state
+    if "memory_rows" not in inspect.signature(initial_state).parameters:
+        raise UserError("memory rows were given, but this model's memory has no rows to choose")
     return initial_state(batch_size, memory_rows=memory_rows)
