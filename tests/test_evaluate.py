@@ -410,9 +410,9 @@ def test_memory_rows_are_given_to_the_model_and_recorded():
 
 
 def test_memory_rows_for_a_model_without_are_refused():
-    model, batches = GRU(3, 2, hidden_size=3, layers=1), []
+    models = {"best": GRU(3, 2, hidden_size=3, layers=1)}
     with pytest.raises(UserError, match="memory rows were given"):
-        score_model(model, batches, "cpu", memory_rows=8)
+        evaluate_point(Copy(width=2), {"length": 2}, settings(), models, "cpu", 8)
 
 
 @pytest.mark.parametrize("rows", [2, 0, -1])
