@@ -99,7 +99,8 @@ class TrainConfig:
     optimiser: "graves-rmsprop" (Graves 2013, eq. 38 to 41), "rmsprop" or "adam" (torch's).
     schedule: the learning rate is "constant", or falls towards zero at the end of the budget, by a
         step after each row of the curve: in a straight line ("linear"), or as half a period of a
-        cosine ("cosine": Loshchilov and Hutter 2017, eq. 5, without restarts).
+        cosine ("cosine": Loshchilov and Hutter 2017, eq. 5, without restarts), or in a straight
+        line over the second half only ("cooldown": Hägele et al. 2024, arXiv 2405.18392).
     decay: of the running means of both RMSProps; momentum: of both RMSProps.
     input_noise: standard deviation of Gaussian noise on the inputs, in training only, independent
         at every step and channel (Bishop 1995, Training with noise is equivalent to Tikhonov
@@ -119,7 +120,7 @@ class TrainConfig:
     loss: Literal["sum", "mean"] = "sum"
     optimiser: Literal["graves-rmsprop", "rmsprop", "adam"] = "graves-rmsprop"
     learning_rate: float = 1e-4
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "cooldown"] = "constant"
     decay: float = 0.95
     momentum: float = 0.9
     input_noise: float = 0.0
@@ -165,6 +166,8 @@ class TrainConfig:
         done = sequences // self.curve_every / math.ceil(self.sequences / self.curve_every)
         if self.schedule == "linear":
             return self.learning_rate * (1 - done)
+        if self.schedule == "cooldown":
+            return self.learning_rate * min(1.0, 2 * (1 - done))
         return self.learning_rate * (1 + math.cos(math.pi * done)) / 2
 
     def draws(self, point: dict[Any, Any]) -> bool:

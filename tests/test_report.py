@@ -96,6 +96,9 @@ def test_the_files(out, text):
         with Image.open(path) as picture:
             assert picture.mode == "P"  # of 256 colours: three times as small
             assert round(picture.info["dpi"][0]) in (100, DPI)  # traces, others
+    for path in out.rglob("*.svg"):
+        lines = re.findall(r' d="[^"]*\d[^"]*"', path.read_text(encoding="utf-8"))
+        assert lines and not re.search(r"\.\d{3}|\de", "".join(lines)), path
     page = (out / "report.html").read_text(encoding="utf-8")
     assert page.count("<figure>") == page.count('role="img" aria-label="') - SPARKS == len(FIGURES)
 

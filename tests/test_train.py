@@ -377,6 +377,12 @@ def test_a_cosine_schedule_falls_with_every_row_of_the_curve(sequences, rates):
     assert [cosine.rate_after(n) for n in range(sequences)] == pytest.approx([2 * r for r in rates])
 
 
+def test_a_cooldown_falls_over_the_second_half_only():
+    base = tiny_config("lstm", "train.curve_every=10", "train.sequences=60").train
+    cooldown = dataclasses.replace(base, schedule="cooldown", learning_rate=3.0)
+    assert [cooldown.rate_after(n) for n in range(9, 60, 10)] == pytest.approx([3, 3, 3, 3, 2, 1])
+
+
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("engine", ["auto", "eager"])
 @pytest.mark.parametrize("optimiser", ["adam", "rmsprop", "graves-rmsprop"])
