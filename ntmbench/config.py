@@ -310,6 +310,7 @@ NOT_IDENTITY = {
 
 LATER_ARGUMENTS: dict[str, dict[str, Any]] = {
     "ntmbench.models.ntm:NTM": {
+        "memory_scale": 1.0,
         "initial_keys": "own",
         "initial_writes": "own",
         "beta_bias": 0.0,

@@ -849,6 +849,34 @@ def test_biases_are_numbers(name, value):
         ntm(**{name: value})
 
 
+@pytest.mark.parametrize("memory", ["random", "learned"])
+def test_memory_can_begin_larger(memory):
+    """Every number of it, and of rows past the trained ones, and nothing else."""
+
+    def begun(scale):
+        torch.manual_seed(1)
+        model = ntm(initial_memory=memory, memory_scale=scale, memory_rows=20)
+        return model.initial_state(1, memory_rows=30).memory_BNM, model.state_dict()
+
+    (usual_BNM, usual), (large_BNM, large) = begun(1.0), begun(12)
+    torch.testing.assert_close(large_BNM, 12 * usual_BNM)
+    assert usual.keys() == large.keys()
+    for name in usual.keys() - {"initial_memory_NM"}:
+        assert torch.equal(usual[name], large[name]), name
+
+
+@pytest.mark.parametrize("scale", [True, "1", None, 0, -1.0, 1001, math.inf, math.nan])
+def test_a_memory_scale_is_a_number_over_0(scale):
+    with pytest.raises(UserError, match="memory_scale must be a number over 0 and up to 1000, not"):
+        ntm(memory_scale=scale)
+
+
+def test_a_constant_memory_has_no_scale():
+    assert ntm(initial_memory="constant", memory_scale=1)
+    with pytest.raises(UserError, match="memory_scale must be 1 with initial_memory 'constant'"):
+        ntm(initial_memory="constant", memory_scale=2.0)
+
+
 @pytest.mark.parametrize("mode", ADDRESSING)
 @pytest.mark.parametrize("memory", MEMORIES)
 @pytest.mark.parametrize("weightings", WEIGHTINGS)

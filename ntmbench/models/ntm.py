@@ -21,6 +21,7 @@ from ntmbench.models.recurrent import (
     require_bias,
     require_choice,
     require_positive,
+    require_scale,
 )
 
 ADDRESSING = ("content+location", "content", "location")
@@ -96,9 +97,13 @@ class NTM(nn.Module):
         shift_range: heads can shift by -range .. +range locations.
         addressing: "content+location", "content" (eq. 5 alone) or "location" (eq. 8 and 9 on the
             previous weighting, no content).
-        initial_memory: "random" (drawn once, uniform within 1/sqrt(N + M), not learned), "constant"
-            (1e-6 everywhere) or "learned" (one row of M numbers, the same at every location, so
-            that N stays free).
+        initial_memory: "random" (drawn once, uniform within memory_scale / sqrt(N + M), not
+            learned), "constant" (1e-6 everywhere) or "learned" (one row of M numbers, drawn like a
+            random one, the same at every location, so that N stays free).
+        memory_scale: how large rows are before anything is written. To the content weighting of
+            rows as they began it makes no difference (eq. 6 divides by their length), but after an
+            add a large row is still known by what it began as, and a read says which row it was.
+            With 128 x 20 and 12 numbers are up to 1, with 1 up to 0.08.
         initial_weightings: "one-hot" (all heads at location 0), "uniform", or "zero" (nowhere).
         initial_reads: "learned" or "zero".
         initial_keys: how the head layer's weights for the read keys (eq. 6) are drawn: "own" for
@@ -143,6 +148,7 @@ class NTM(nn.Module):
         shift_range: int = 1,
         addressing: str = "content+location",
         initial_memory: str = "random",
+        memory_scale: float = 1.0,
         initial_weightings: str = "one-hot",
         initial_reads: str = "learned",
         initial_keys: str = "own",
@@ -161,6 +167,11 @@ class NTM(nn.Module):
         require_choice("initial_keys", initial_keys, INITIAL_KEYS)
         require_choice("initial_writes", initial_writes, INITIAL_WRITES)
         require_positive(heads=heads, memory_width=memory_width, shift_range=shift_range)
+        require_scale("memory_scale", memory_scale)
+        if initial_memory == "constant" and memory_scale != 1:
+            raise UserError(
+                f"memory_scale must be 1 with initial_memory 'constant', not {memory_scale!r}"
+            )
         by_memory = initial_memory == "random" and addressing != "location"
         by_weightings = initial_weightings == "one-hot" and addressing != "content"
         if not (by_memory or by_weightings):
@@ -177,6 +188,7 @@ class NTM(nn.Module):
             )
         self.heads, self.memory_width, self.shift_range = heads, memory_width, shift_range
         self.memory_rows = self._checked_rows(memory_rows)
+        self._memory_bound = memory_scale / math.sqrt(memory_rows + memory_width)
         self.addressing, self.initial_weightings = addressing, initial_weightings
         self.controller = CONTROLLERS[controller](
             input_size + heads * memory_width, hidden_size, layers
@@ -247,8 +259,7 @@ class NTM(nn.Module):
         return rows
 
     def _make_initial_memory(self, kind: str) -> None:
-        rows, width = self.memory_rows, self.memory_width
-        bound = 1 / math.sqrt(rows + width)
+        rows, width, bound = self.memory_rows, self.memory_width, self._memory_bound
         if kind == "random":
             drawn_NM = torch.empty(rows, width).uniform_(-bound, bound)
             self.register_buffer("initial_memory_NM", drawn_NM)
@@ -264,7 +275,7 @@ class NTM(nn.Module):
         if len(memory_NM) == 1:
             return memory_NM.expand(rows, -1)
         more = max(0, rows - len(memory_NM))
-        bound = 1 / math.sqrt(self.memory_rows + self.memory_width)
+        bound = self._memory_bound
         generator = torch.Generator().manual_seed(self.memory_rows)
         drawn = torch.empty(more, self.memory_width).uniform_(-bound, bound, generator=generator)
         return torch.cat([memory_NM, drawn.to(memory_NM)])[:rows]

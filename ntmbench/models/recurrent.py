@@ -39,6 +39,12 @@ def require_bias(name: str, bias: object) -> None:
         raise UserError(f"{name} must be a number from -100 to 100, not {bias!r}")
 
 
+def require_scale(name: str, scale: object) -> None:
+    """Raises UserError for what is no number over 0 and up to 1000."""
+    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= 1000:
+        raise UserError(f"{name} must be a number over 0 and up to 1000, not {scale!r}")
+
+
 class Layer(nn.Module):
     """The weights of a recurrent layer: uniform within 1 / sqrt(number of inputs), zero biases."""
 
