@@ -98,7 +98,7 @@ class TrainConfig:
         short sequences, and copy, repeat copy and associative recall were all solved with it.
     optimiser: "graves-rmsprop" (Graves 2013, eq. 38 to 41), "rmsprop" or "adam" (torch's).
     schedule: the learning rate is "constant", or falls towards zero at the end of the budget, by a
-        step after each row of the curve: in a straight line ("linear"), or as half a period of a
+        step after each row of the curve: in a straight line ("linear"), as half a period of a
         cosine ("cosine": Loshchilov and Hutter 2017, eq. 5, without restarts), or in a straight
         line over the second half only ("cooldown": Hägele et al. 2024, arXiv 2405.18392).
     decay: of the running means of both RMSProps; momentum: of both RMSProps.

@@ -94,7 +94,9 @@ def write_picture(figure: Figure, path: Path, kind: str, dpi: int = DPI) -> None
 
 
 def _rounded(path: re.Match[bytes]) -> bytes:
-    return LONG_NUMBER.sub(lambda number: b"%g" % round(float(number[0]), 2), path[0])
+    return LONG_NUMBER.sub(
+        lambda number: (b"%.2f" % float(number[0])).rstrip(b"0").rstrip(b"."), path[0]
+    )
 
 
 def save(figure: Figure, path: Path, dpi: int = DPI) -> None:
