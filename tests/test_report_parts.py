@@ -46,7 +46,7 @@ from ntmbench.report.outcomes import (
 )
 from ntmbench.report.parallel import Wanted, draw
 from ntmbench.report.sections import page
-from ntmbench.report.style import styles
+from ntmbench.report.style import FILE_METADATA, house_style, styles, write_picture
 from ntmbench.report.survival import survival
 from ntmbench.report.tables import memory_rows, number_text, summarize
 from ntmbench.results import Results, load_results
@@ -986,3 +986,22 @@ def test_hostile_notes_of_sweeps_are_left_out(tmp_path):
     (tmp_path / ".sweeps" / "b.json").write_text('{"command": "\\ud800 go", "started": "x"}')
     assert load_results(tmp_path).commands == ("\\ud800 go",)
     words(tmp_path).encode()
+
+
+def test_an_svg_is_matplotlibs_with_places_to_a_hundredth(tmp_path):
+    """Nothing else of the file changes, and no place by more than half of that."""
+    with house_style():
+        figure = Figure()
+        axes = figure.subplots()
+        axes.plot([0, 1, 2], [1 / 3, 12345.678, -1e-5], marker="o")
+        axes.set_title("1.23456")
+        figure.savefig(tmp_path / "whole.svg", metadata=FILE_METADATA["svg"])
+        write_picture(figure, tmp_path / "short.svg", "svg")
+    whole, short = ((tmp_path / f"{name}.svg").read_text() for name in ("whole", "short"))
+    place, number = re.compile(r' (?:d|x|y|points)="([^"]*)"'), re.compile(r"-?\d[\d.]*")
+    assert place.sub("", short) == place.sub("", whole)
+    before, after = (number.findall(" ".join(place.findall(text))) for text in (whole, short))
+    assert max(len(text.partition(".")[2]) for text in before) > 2
+    assert max(len(text.partition(".")[2]) for text in after) == 2
+    numbers = [[float(text) for text in found] for found in (before, after)]
+    assert numbers[1] == pytest.approx(numbers[0], rel=0, abs=0.00501)

@@ -101,9 +101,9 @@ class NTM(nn.Module):
             learned), "constant" (1e-6 everywhere) or "learned" (one row of M numbers, drawn like a
             random one, the same at every location, so that N stays free).
         memory_scale: how large rows are before anything is written. To the content weighting of
-            rows as they began it makes no difference but in rounding (eq. 6); after an
-            add a large row is still known by what it began as, and a read says which row it was.
-            With 128 x 20 and 12 numbers are up to 1, with 1 up to 0.08.
+            rows as they began it makes no difference but in rounding (eq. 6); after an add a large
+            row is still known by what it began as, and a read says which row it was. With 12, and
+            128 x 20, numbers are up to 1, with 1 up to 0.08.
         initial_weightings: "one-hot" (all heads at location 0), "uniform", or "zero" (nowhere).
         initial_reads: "learned" or "zero".
         initial_keys: how the head layer's weights for the read keys (eq. 6) are drawn: "own" for

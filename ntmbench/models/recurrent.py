@@ -11,7 +11,7 @@ F features (layers x H).
 from __future__ import annotations
 
 import math
-from typing import NamedTuple, cast
+from typing import NamedTuple, TypeGuard, cast
 
 import torch
 from torch import Tensor, nn
@@ -33,15 +33,19 @@ def require_choice(name: str, value: object, choices: tuple[str, ...]) -> None:
         raise UserError(f"{name} must be one of {', '.join(choices)}, not {value!r}")
 
 
+def _is_number(value: object) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
 def require_bias(name: str, bias: object) -> None:
     """Raises UserError for what is no number from -100 to 100."""
-    if isinstance(bias, bool) or not isinstance(bias, int | float) or not abs(bias) <= 100:
+    if not (_is_number(bias) and abs(bias) <= 100):
         raise UserError(f"{name} must be a number from -100 to 100, not {bias!r}")
 
 
 def require_scale(name: str, scale: object) -> None:
     """Raises UserError for what is no number over 0 and up to 1000."""
-    if isinstance(scale, bool) or not isinstance(scale, int | float) or not 0 < scale <= 1000:
+    if not (_is_number(scale) and 0 < scale <= 1000):
         raise UserError(f"{name} must be a number over 0 and up to 1000, not {scale!r}")
 
 

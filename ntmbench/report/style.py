@@ -40,8 +40,9 @@ FILE_METADATA: dict[str, dict[str, Any]] = {
 }
 """No date and no version in a picture: the same bytes every time."""
 
-PATH = re.compile(rb' d="[^"]*"')  # of an SVG
-LONG_NUMBER = re.compile(rb"-?\d+\.\d{3,}")
+PLACE = re.compile(rb' (?:d|x|y|points)="[^"]*"')  # of an SVG, in points
+LONG = re.compile(rb"-?\d+\.\d{3,}")
+"""Of a place: hundredths are finer than any screen, and half as long."""
 
 RC = {
     "svg.hashsalt": "ntmbench",
@@ -81,7 +82,7 @@ def write_picture(figure: Figure, path: Path, kind: str, dpi: int = DPI) -> None
     """Write one file of a `kind` of `FILE_METADATA`, smaller than matplotlib would.
 
     A PNG has 256 colours, a third as large so: the farthest a value moved by that, in the 40
-    figures of the reference report, was 17 of 255. An SVG has paths to a hundredth of a point.
+    figures of the reference report, was 17 of 255. An SVG has places to a hundredth of a point.
     """
     buffer = io.BytesIO()
     figure.savefig(buffer, format=kind, metadata=FILE_METADATA[kind], dpi=dpi)
@@ -90,13 +91,11 @@ def write_picture(figure: Figure, path: Path, kind: str, dpi: int = DPI) -> None
         few = whole.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         few.save(path, format=kind, optimize=True, dpi=(dpi, dpi))
     else:
-        path.write_bytes(PATH.sub(_rounded, buffer.getvalue()))
+        path.write_bytes(PLACE.sub(_rounded, buffer.getvalue()))
 
 
-def _rounded(path: re.Match[bytes]) -> bytes:
-    return LONG_NUMBER.sub(
-        lambda number: (b"%.2f" % float(number[0])).rstrip(b"0").rstrip(b"."), path[0]
-    )
+def _rounded(place: re.Match[bytes]) -> bytes:
+    return LONG.sub(lambda n: (b"%.2f" % float(n[0])).rstrip(b"0").rstrip(b"."), place[0])
 
 
 def save(figure: Figure, path: Path, dpi: int = DPI) -> None:

@@ -42,8 +42,6 @@ COLOUR = re.compile(r"#[0-9a-f]{6}\b", re.IGNORECASE)
 REFERENCE = re.compile(r"url\(\s*[\"']?#([^)\"']+)[\"']?\s*\)")
 OUTSIDE = re.compile(r"url\(\s*[\"']?(?!#)[^)]*\)")
 PLACES = ("d", "x", "y", "points")
-LONG = re.compile(r"-?\d+\.\d{3,}(?!\d)")
-"""Of a place in points: hundredths are finer than any screen, and half as long."""
 FAMILY = re.compile(r"font-family:[^;]*(;\s*|$)")
 FONT = re.compile(r"(font:[^;]*?[\d.]+px )[^;]*")
 
@@ -122,7 +120,7 @@ def _attributes(element: ET.Element, names: set[str], slug: str) -> None:
         elif not name.startswith("on"):
             value = OUTSIDE.sub("none", REFERENCE.sub(rf"url(#{slug}.\1)", value))
             if name in PLACES:
-                value = " ".join(LONG.sub(lambda n: f"{float(n[0]):.2f}", value).split())
+                value = " ".join(value.split())
             kept[name] = _style(value, element.tag) if name == "style" else value
     element.attrib.clear()
     element.attrib.update(kept)
