@@ -311,8 +311,10 @@ NOT_IDENTITY = {
 LATER_ARGUMENTS: dict[str, dict[str, Any]] = {
     "ntmbench.models.ntm:NTM": {
         "memory_scale": 1.0,
+        "read_order": "before-writes",
         "initial_keys": "own",
         "initial_writes": "own",
+        "sequential_reads": 0,
         "beta_bias": 0.0,
         "gate_bias": 0.0,
         "gamma_bias": 0.0,

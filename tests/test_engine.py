@@ -24,7 +24,13 @@ from ntmbench.errors import UserError
 from ntmbench.folder import CurvePoint
 from ntmbench.metrics import score
 from ntmbench.models import BUILT_IN, ModelSpec, build_model, complete_arguments, find_model
-from ntmbench.models.ntm import ADDRESSING, INITIAL_MEMORY, INITIAL_READS, INITIAL_WEIGHTINGS
+from ntmbench.models.ntm import (
+    ADDRESSING,
+    INITIAL_MEMORY,
+    INITIAL_READS,
+    INITIAL_WEIGHTINGS,
+    READ_ORDER,
+)
 from ntmbench.models.recurrent import LSTM
 from ntmbench.resolve import resolve
 from ntmbench.tasks import load_task
@@ -185,6 +191,7 @@ def model_choices(draw_from):
         "memory_width": st.integers(1, 9),
         "shift_range": st.just(reach),
         "initial_reads": st.sampled_from(INITIAL_READS),
+        "read_order": st.sampled_from(READ_ORDER),
     }
     return name, draw_from(st.fixed_dictionaries(of)) | draw_from(st.sampled_from(starts()))
 
@@ -231,10 +238,19 @@ RICH = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(BUILT_IN))
-def test_gradients_by_finite_differences(name):
+PLAIN = {"hidden_size": 4, "layers": 3}
+ORDERED = [RICH | {"read_order": order} for order in READ_ORDER]
+
+
+@pytest.mark.parametrize(
+    "name, arguments",
+    [
+        *((name, ordered) for name in sorted(BUILT_IN) if "ntm" in name for ordered in ORDERED),
+        *((name, PLAIN) for name in sorted(BUILT_IN) if "ntm" not in name),
+    ],
+)
+def test_gradients_by_finite_differences(name, arguments):
     """Every component of every gradient, against the loss that the same kernel finds."""
-    arguments = RICH if "ntm" in name else {"hidden_size": 4, "layers": 3}
     model = make(name, spread=1.0, dtype=F64, **arguments)
     engine, batch, step = fused_of(model), draw("copy", 3, length=[3, 1, 2]), 1e-6
     gradients, _ = fused_gradients(engine, batch)

@@ -27,7 +27,7 @@ from ntmbench.models import (
     find_model,
     known_models,
 )
-from ntmbench.models.ntm import ADDRESSING, CONTROLLERS, NTM
+from ntmbench.models.ntm import ADDRESSING, CONTROLLERS, NTM, READ_ORDER
 from ntmbench.models.recurrent import GRU, LSTM
 from ntmbench.resolve import make_model
 from ntmbench.tasks import load_task
@@ -353,12 +353,8 @@ def plain_step(kind, model, inputs, controller, reads, memory, weightings):
         )
         for j in range(2 * heads)
     ]
-    rows = range(len(memory))
-    reads = [
-        [sum(weightings[j][i] * memory[i][m] for i in rows) for m in range(width)]  # eq. 2
-        for j in range(heads)
-    ]
-    memory = [list(row) for row in memory]  # the reads above saw the memory of the step before
+    rows, before = range(len(memory)), memory
+    memory = [list(row) for row in before]
     pieces = [numbers[2 * heads * each + 2 * width * h :][: 2 * width] for h in range(heads)]
     for weighting, piece in zip(weightings[heads:], pieces, strict=True):
         for i, m in itertools.product(rows, range(width)):
@@ -366,6 +362,11 @@ def plain_step(kind, model, inputs, controller, reads, memory, weightings):
     for weighting, piece in zip(weightings[heads:], pieces, strict=True):
         for i, m in itertools.product(rows, range(width)):
             memory[i][m] += weighting[i] * math.tanh(piece[width + m])  # eq. 4
+    read_from = memory if model.reads_after_writes else before
+    reads = [
+        [sum(weightings[j][i] * read_from[i][m] for i in rows) for m in range(width)]  # eq. 2
+        for j in range(heads)
+    ]
     seen = features + [v for read in reads for v in read]
     logits = linear(model.readout.weight, model.readout.bias, seen)
     return logits, controller, reads, memory, weightings
@@ -381,7 +382,8 @@ def one_sequence(part, b):
 @pytest.mark.parametrize("controller", sorted(CONTROLLERS))
 @pytest.mark.parametrize("heads, layers, reach", [(1, 1, 1), (1, 2, 2), (2, 1, 2), (2, 2, 1)])
 @pytest.mark.parametrize("mode", ADDRESSING)
-def test_ntm_equals_a_plain_one_step_by_step(controller, heads, layers, reach, mode):
+@pytest.mark.parametrize("order", READ_ORDER)
+def test_ntm_equals_a_plain_one_step_by_step(controller, heads, layers, reach, mode, order):
     model = randomised(
         NTM(
             3,
@@ -394,6 +396,7 @@ def test_ntm_equals_a_plain_one_step_by_step(controller, heads, layers, reach, m
             memory_width=3,
             shift_range=reach,
             addressing=mode,
+            read_order=order,
         ),
         scale=1.0,
     )
@@ -418,11 +421,11 @@ def test_ntm_equals_a_plain_one_step_by_step(controller, heads, layers, reach, m
 # What the NTM tells of its heads
 
 
-def uneven(rows, heads, reach, mode, controller):
+def uneven(rows, heads, reach, mode, controller, order="before-writes"):
     """A small NTM, and inputs and a state in which nothing is equal to anything else."""
-    sizes = {"hidden_size": 4, "memory_rows": 7, "memory_width": 3}
+    given = {"hidden_size": 4, "memory_rows": 7, "memory_width": 3, "read_order": order}
     model = NTM(
-        3, 2, controller=controller, heads=heads, shift_range=reach, addressing=mode, **sizes
+        3, 2, controller=controller, heads=heads, shift_range=reach, addressing=mode, **given
     )
     model = randomised(model, scale=1.0)
     start = model.initial_state(2, memory_rows=rows)
@@ -436,10 +439,11 @@ def uneven(rows, heads, reach, mode, controller):
 @pytest.mark.parametrize("controller", sorted(CONTROLLERS))
 @pytest.mark.parametrize("heads, reach, rows", [(1, 1, 7), (3, 2, 5), (2, 1, 12)])
 @pytest.mark.parametrize("mode", ADDRESSING)
+@pytest.mark.parametrize("order", READ_ORDER)
 @torch.no_grad()
-def test_a_trace_is_what_the_states_of_prefixes_say(controller, heads, reach, rows, mode):
+def test_a_trace_is_what_the_states_of_prefixes_say(controller, heads, reach, rows, mode, order):
     """Weightings and reads are those of the state; the memory follows from erases and adds."""
-    model, inputs, state = uneven(rows, heads, reach, mode, controller)
+    model, inputs, state = uneven(rows, heads, reach, mode, controller, order)
     found = model.trace(inputs, state)
     logits, _ = model(inputs, state)
     assert torch.equal(found["logits"], logits) and logits.abs().max() > 0.1
@@ -450,7 +454,8 @@ def test_a_trace_is_what_the_states_of_prefixes_say(controller, heads, reach, ro
         assert torch.equal(found["read_weightings"][:, step], read)
         assert torch.equal(found["write_weightings"][:, step], write)
         assert torch.equal(found["reads"][:, step], after.reads_BHM)
-        assert_same(found["reads"][:, step], torch.einsum("bhn,bnm->bhm", read, memory))  # eq. 2
+        read_from = after.memory_BNM if order == "after-writes" else memory
+        assert_same(found["reads"][:, step], torch.einsum("bhn,bnm->bhm", read, read_from))  # eq. 2
         erased = torch.einsum("bhn,bhm->bhnm", write, found["erases"][:, step])
         added = torch.einsum("bhn,bhm->bnm", write, found["adds"][:, step])
         expected = memory * (1 - erased).prod(1) + added  # eq. 3, 4
@@ -796,10 +801,40 @@ def test_write_heads_can_begin_by_writing_in_sequence(controller, heads, reach):
         assert torch.equal(states[0][name], states[1][name]), name
 
 
+@pytest.mark.parametrize("controller", CONTROLLERS)
+@torch.no_grad()
+def test_the_first_read_heads_can_begin_by_reading_what_was_written_last(controller):
+    """Nothing else is drawn differently; memory begins so small that only what is written shows."""
+
+    def begun(**given):
+        torch.manual_seed(1)
+        sizes = {"heads": 3, "memory_rows": 16, "memory_scale": 1e-3, "read_order": "after-writes"}
+        return ntm(**sizes, controller=controller, initial_writes="sequential", **given)
+
+    own, model = begun(), begun(sequential_reads=2)
+    difference_JX = (model.head_layer.bias - own.head_layer.bias)[: 6 * 9].unflatten(0, (6, 9))
+    expected_X = torch.tensor([0, 0, 0, 0, -3.0, 0, 0, 4, 3])  # key, beta, gate, shifts, gamma
+    torch.testing.assert_close(difference_JX[:2], expected_X.expand(2, -1))
+    assert not difference_JX[2:].any()
+    assert torch.equal(own.head_layer.weight, model.head_layer.weight)
+    found = model.trace(drawn(4, 10, 2).to(model.head_layer.weight))
+    written_BTM = found["adds"].sum(2)  # all write heads are at one location
+    torch.testing.assert_close(found["reads"][:, :, 0], written_BTM, rtol=0, atol=0.1)
+    torch.testing.assert_close(found["reads"][:, :, 1], written_BTM, rtol=0, atol=0.1)
+    assert not torch.allclose(found["reads"][:, :, 2], written_BTM, rtol=0, atol=0.5)
+
+
+@pytest.mark.parametrize("asked", [{"initial_writes": "sequential"}, {"sequential_reads": 1}])
 @pytest.mark.parametrize("start", [{"addressing": "content"}, {"initial_weightings": "uniform"}])
-def test_writes_in_sequence_need_shifts_and_a_location_to_begin_at(start):
-    with pytest.raises(UserError, match="needs heads that shift"):
-        ntm(initial_writes="sequential", **start)
+def test_heads_in_sequence_need_shifts_and_a_location_to_begin_at(asked, start):
+    with pytest.raises(UserError, match=f"^{next(iter(asked))} .* needs heads that shift"):
+        ntm(**asked, **start)
+
+
+@pytest.mark.parametrize("value", [-1, 3, 1.0, True, "1"])
+def test_sequential_reads_is_a_number_of_heads(value):
+    with pytest.raises(UserError, match="sequential_reads must be a whole number from 0 to heads"):
+        ntm(heads=2, sequential_reads=value)
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -967,6 +1002,7 @@ def test_fewer_rows_than_the_shifts_need_are_refused(reach, rows):
         ("initial_reads", "random", "learned, zero"),
         ("initial_keys", "learned", "own, adds"),
         ("initial_writes", "random", "own, sequential"),
+        ("read_order", "after", "before-writes, after-writes"),
     ],
 )
 def test_ntm_refuses_a_choice_that_is_none(argument, value, allowed):

@@ -22,7 +22,7 @@ def read(memory_MN, weightings_HN, reads_HM):
 
 @inlined
 def read_backward(memory_MN, d_reads_HM, d_weightings_HN):
-    """The memory's gradient is left to `add_to_memory`."""
+    """The memory's gradient is left to who calls."""
     add_product(d_reads_HM, memory_MN, d_weightings_HN)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 
 from ntmbench.engine import addressing
 from ntmbench.engine.borrowed import matrix
-from ntmbench.engine.products import copy, dot, fill, glue, inlined
+from ntmbench.engine.products import add_outer_products, copy, dot, fill, glue, inlined
 from ntmbench.engine.scalars import exp, sigmoid, softplus, tanh
 from ntmbench.models.addressing import SMALL
 
@@ -100,7 +100,7 @@ def unit_key(key_M, unit_key_M):
 
 @glue
 def heads_step(shape, values_X, before, after, kept, reads_HM, scratch):
-    """Find the weightings, read, write: from `before` (memory, weightings) to `after`.
+    """Find the weightings, write, read: from `before` (memory, weightings) to `after`.
 
     `kept` is what the way back needs: see `shapes.Kept`.
     """
@@ -119,8 +119,9 @@ def heads_step(shape, values_X, before, after, kept, reads_HM, scratch):
         _address(
             shape, address_JX[head], previous_JN[head], weightings_JN[head], kept, head, scratch
         )
-    addressing.read(memory_MN, weightings_JN[:heads], reads_HM)
     addressing.write(memory_MN, weightings_JN[heads:], write_HX, new_memory_MN)
+    read_MN = new_memory_MN if shape.reads_after_writes else memory_MN
+    addressing.read(read_MN, weightings_JN[:heads], reads_HM)
 
 
 @glue
@@ -145,23 +146,27 @@ def _address(shape, head_X, previous_N, weighting_N, kept, head, scratch):
 
 @glue
 def heads_step_backward(
-    shape, values_X, before, weightings_JN, kept, d_reads_HM, d_memory_MN, d_weightings_JN,
-    d_values_X, scratch,
+    shape, values_X, before, after, kept, d_reads_HM, d_memory_MN, d_weightings_JN, d_values_X,
+    scratch,
 ):  # fmt: skip
     """`d_memory_MN` and `d_weightings_JN` come in as gradients of what the step leaves behind.
 
     They leave as those of what it began with. Sets `d_values_X`.
     """
     memory_MN, previous_JN = before
+    new_memory_MN, weightings_JN = after
     heads, width = shape.heads, shape.width
     address_JX, write_HX = split(shape, values_X)
     d_address_JX, d_write_HX = split(shape, d_values_X)
     fill(d_values_X, 0)
+    read_MN = new_memory_MN if shape.reads_after_writes else memory_MN
+    addressing.read_backward(read_MN, d_reads_HM, d_weightings_JN[:heads])
+    if shape.reads_after_writes:
+        add_outer_products(d_reads_HM, weightings_JN[:heads], d_memory_MN)
     addressing.write_backward(
         memory_MN, weightings_JN[heads:], write_HX, d_memory_MN, d_weightings_JN[heads:],
         d_write_HX, scratch.stages_HN,
     )  # fmt: skip
-    addressing.read_backward(memory_MN, d_reads_HM, d_weightings_JN[:heads])
     for head in range(2 * heads):
         _address_backward(
             shape, address_JX[head], previous_JN[head], weightings_JN[head], kept, head,
@@ -170,7 +175,10 @@ def heads_step_backward(
     # what memory^T is multiplied with: the reads' gradients and the keys, read heads first
     left_KM, right_KN, own_N = scratch.left_KM, scratch.right_KN, scratch.N
     fill(own_N, 0)
-    copy(d_reads_HM, left_KM[:heads])
+    if shape.reads_after_writes:  # they have given the memory its gradient, above
+        fill(left_KM[:heads], 0)
+    else:
+        copy(d_reads_HM, left_KM[:heads])
     copy(weightings_JN[:heads], right_KN[:heads])
     if shape.content:  # what is in d_weightings_JN now is the gradient of the similarity
         unit_keys_JM = left_KM[heads:]

@@ -131,6 +131,7 @@ def lay_out(model: Any) -> Layout:
         location=ntm and model.addressing != "content",
         learned_memory=places.initial_memory >= 0,
         reads=reads,
+        reads_after_writes=ntm and model.reads_after_writes,
         head_columns=padded(model.head_layer.out_features) if ntm else 0,
     )
     return Layout(shape, places, writer.pieces, writer.size)

@@ -246,7 +246,8 @@ def heads_backward(shape, places, weights, kept, back, t, scratch):
     for b in range(d_values_BX.shape[0]):
         heads_step_backward(
             shape, kept.values_TBX[t, b],
-            (kept.memory_TBMN[t, b], kept.weightings_TBJN[t, b]), kept.weightings_TBJN[t + 1, b],
+            (kept.memory_TBMN[t, b], kept.weightings_TBJN[t, b]),
+            (kept.memory_TBMN[t + 1, b], kept.weightings_TBJN[t + 1, b]),
             kept_of(kept, t, b), matrix(back.reads_TBR[t + 1, b], 0, shape.heads, shape.width),
             back.memory_BMN[b], back.weightings_BJN[b], d_values_BX[b], scratch,
         )  # fmt: skip

@@ -33,6 +33,7 @@ class Shape(NamedTuple):
     location: bool
     learned_memory: bool
     reads: int
+    reads_after_writes: bool
     head_columns: int
 
 

@@ -30,8 +30,9 @@ INITIAL_WEIGHTINGS = ("one-hot", "uniform", "zero")
 INITIAL_READS = ("learned", "zero")
 INITIAL_KEYS = ("own", "adds")
 INITIAL_WRITES = ("own", "sequential")
+READ_ORDER = ("before-writes", "after-writes")
 SEQUENTIAL_BIASES = {"gate": -3.0, "advance": 4.0, "gamma": 3.0}
-"""What is added to the write heads' biases for sequential writes."""
+"""What is added to the biases of heads that begin by going on by one location."""
 
 MEMORY_CONSTANT = 1e-6
 
@@ -86,9 +87,10 @@ class NTMState(NamedTuple):
 class NTM(nn.Module):
     """A controller with read and write heads on a memory of `memory_rows` x `memory_width`.
 
-    In a step all heads act in parallel on the memory that the step before left: they find their
-    weightings in it (eq. 5 to 9), the read heads read it (eq. 2), the write heads change it (eq. 3,
-    4). The output sees the controller and the reads; the next step's controller is fed the reads.
+    In a step all heads find their weightings in the memory that the step before left (eq. 5 to 9),
+    the read heads read it (eq. 2) and the write heads change it (eq. 3, 4); with a `read_order` of
+    "after-writes" the read heads read it changed. The output sees the controller and the reads; the
+    next step's controller is fed the reads.
 
     Args:
         controller: "lstm", "gru" or "ff"; `layers` of `hidden_size` units.
@@ -106,6 +108,10 @@ class NTM(nn.Module):
             128 x 20, numbers are up to 1, with 1 up to 0.08.
         initial_weightings: "one-hot" (all heads at location 0), "uniform", or "zero" (nowhere).
         initial_reads: "learned" or "zero".
+        read_order: "before-writes", or "after-writes": what is read in a step is then from the
+            memory with that step's writes in it, as eq. 2 has it to the letter (its memory is that
+            of time t, which eq. 3 and 4 make of that of time t - 1). What is written in a step
+            can so be fed to the controller in the next: to one without a state, a state.
         initial_keys: how the head layer's weights for the read keys (eq. 6) are drawn: "own" for
             themselves, or "adds": as a copy of those for what the write heads add (eq. 4), each
             read head's of its write head's. A read head then begins by looking for what would be
@@ -117,6 +123,9 @@ class NTM(nn.Module):
             has 0.96 of the weight, of three shifts) and 3 for the sharpening (gamma is about 4), so
             that what is written lies in memory in order and unblurred from the first step. It comes
             on top of `gate_bias` and `gamma_bias`, which can undo it.
+        sequential_reads: how many read heads, of the first ones, begin as sequential writes do.
+            With sequential writes and a `read_order` of "after-writes" they begin by reading what
+            was written last.
         beta_bias, gate_bias, gamma_bias: added to the biases, drawn around 0, of all key strengths
             (eq. 5), interpolation gates (eq. 7) and sharpenings (eq. 9). With a beta_bias of 3 a
             row like the key begins with 20 times the weight of one unlike it (beta is about 3.0,
@@ -151,8 +160,10 @@ class NTM(nn.Module):
         memory_scale: float = 1.0,
         initial_weightings: str = "one-hot",
         initial_reads: str = "learned",
+        read_order: str = "before-writes",
         initial_keys: str = "own",
         initial_writes: str = "own",
+        sequential_reads: int = 0,
         beta_bias: float = 0.0,
         gate_bias: float = 0.0,
         gamma_bias: float = 0.0,
@@ -164,6 +175,7 @@ class NTM(nn.Module):
         require_choice("initial_memory", initial_memory, INITIAL_MEMORY)
         require_choice("initial_weightings", initial_weightings, INITIAL_WEIGHTINGS)
         require_choice("initial_reads", initial_reads, INITIAL_READS)
+        require_choice("read_order", read_order, READ_ORDER)
         require_choice("initial_keys", initial_keys, INITIAL_KEYS)
         require_choice("initial_writes", initial_writes, INITIAL_WRITES)
         require_positive(heads=heads, memory_width=memory_width, shift_range=shift_range)
@@ -180,16 +192,23 @@ class NTM(nn.Module):
                 f"initial_weightings '{initial_weightings}': all locations would stay equal for "
                 "ever; content needs initial_memory 'random', location initial_weightings 'one-hot'"
             )
-        if initial_writes == "sequential" and not by_weightings:
-            raise UserError(
-                f"initial_writes 'sequential' with addressing '{addressing}' and "
-                f"initial_weightings '{initial_weightings}': it needs heads that shift (not "
-                "addressing 'content') from one location (initial_weightings 'one-hot')"
-            )
+        self._check_sequential_reads(sequential_reads, heads)
+        sequential = {
+            "initial_writes 'sequential'": initial_writes == "sequential",
+            f"sequential_reads {sequential_reads}": sequential_reads > 0,
+        }
+        for name, asked in sequential.items():
+            if asked and not by_weightings:
+                raise UserError(
+                    f"{name} with addressing '{addressing}' and "
+                    f"initial_weightings '{initial_weightings}': it needs heads that shift (not "
+                    "addressing 'content') from one location (initial_weightings 'one-hot')"
+                )
         self.heads, self.memory_width, self.shift_range = heads, memory_width, shift_range
         self.memory_rows = self._checked_rows(memory_rows)
         self._memory_bound = memory_scale / math.sqrt(memory_rows + memory_width)
         self.addressing, self.initial_weightings = addressing, initial_weightings
+        self.reads_after_writes = read_order == "after-writes"
         self.controller = CONTROLLERS[controller](
             input_size + heads * memory_width, hidden_size, layers
         )
@@ -201,9 +220,10 @@ class NTM(nn.Module):
             self._copy_adds_to_read_keys()
         self._add_biases(beta_bias=beta_bias, gate_bias=gate_bias, gamma_bias=gamma_bias)
         self._add_forget_bias(forget_bias)
-        if initial_writes == "sequential":
-            for name, bias in SEQUENTIAL_BIASES.items():
-                self._bias_view(name)[self.heads :] += bias
+        for name, bias in SEQUENTIAL_BIASES.items():
+            self._bias_view(name)[:sequential_reads] += bias
+            if initial_writes == "sequential":
+                self._bias_view(name)[heads:] += bias
         self.readout = nn.Linear(features + heads * memory_width, output_size)
         self._make_initial_memory(initial_memory)
         reads_HM = torch.zeros(heads, memory_width)
@@ -248,6 +268,15 @@ class NTM(nn.Module):
         column = {"beta": after_key, "gate": after_key + 1, "advance": advance, "gamma": -1}[name]
         biases_X = self.head_layer.bias.detach()[: 2 * self.heads * self._sizes[0]]
         return biases_X.unflatten(0, (2 * self.heads, -1))[:, column]
+
+    @staticmethod
+    def _check_sequential_reads(sequential_reads: int, heads: int) -> None:
+        whole = isinstance(sequential_reads, int) and not isinstance(sequential_reads, bool)
+        if not (whole and 0 <= sequential_reads <= heads):
+            raise UserError(
+                f"sequential_reads must be a whole number from 0 to heads, which is {heads}, "
+                f"not {sequential_reads!r}"
+            )
 
     def _checked_rows(self, rows: int) -> int:
         require_positive(memory_rows=rows)
@@ -348,9 +377,10 @@ class NTM(nn.Module):
         values = self._head_values(features_BF)
         weightings_BJN = self._address(values, state.memory_BNM, state.weightings_BJN)
         read_BHN, write_BHN = weightings_BJN.split(self.heads, 1)
-        reads_BHM = addressing.read(state.memory_BNM, read_BHN)
         memory_BNM = addressing.erase(state.memory_BNM, write_BHN, values.erase_BHM)
         memory_BNM = addressing.add(memory_BNM, write_BHN, values.add_BHM)
+        read_BNM = memory_BNM if self.reads_after_writes else state.memory_BNM
+        reads_BHM = addressing.read(read_BNM, read_BHN)
         state = NTMState(controller, reads_BHM, memory_BNM, weightings_BJN)
         return torch.cat([features_BF, reads_BHM.flatten(1)], 1), state, values
 
