@@ -53,7 +53,7 @@ def measured(told: list[str]) -> dict:
 def shape(**sizes) -> Shape:
     """Two hidden units, three inputs, one output; no memory unless `sizes` says so."""
     nothing = {"heads": 0, "rows": 0, "width": 0, "shifts": 0, "reads": 0, "head_columns": 0}
-    flags = {"content": False, "location": False, "learned_memory": False}
+    flags = dict.fromkeys(("content", "location", "learned_memory", "reads_after_writes"), False)
     small = {"cell": LSTM, "layers": 1, "hidden": 2, "columns": 16, "inputs": 3, "outputs": 1}
     return Shape(**(nothing | flags | small | sizes))
 

@@ -24,7 +24,7 @@ from ntmbench.config import (
 )
 from ntmbench.errors import UserError, unknown
 from ntmbench.generators import Copy
-from ntmbench.models import ALIASES, BUILT_IN
+from ntmbench.models import ALIASES, BUILT_IN, complete_arguments, find_model
 from ntmbench.options import SETTABLE, parse_override
 from ntmbench.resolve import make_model, model_of, resolve
 from ntmbench.tasks import (
@@ -749,3 +749,13 @@ def test_the_paper_profile_is_the_papers(task, model) -> None:
     assert (train.sequences, train.batch_size, train.clip) == (1_000_000, 1, "value")
     assert train.learning_rate in (1e-4, 3e-5)
     assert (train.schedule, train.input_noise) == ("constant", 0.0)
+
+
+@pytest.mark.parametrize("task", task_names())
+@pytest.mark.parametrize("model", [name for name in sorted(BUILT_IN) if "ntm" in name])
+def test_the_paper_profile_has_no_start_of_a_recipe(task, model) -> None:
+    """Of an NTM it sets the sizes that differ in the paper; all else is as the class has it."""
+    arguments = resolve(load_task(task, "paper"), model, seed=0).model.arguments
+    usual = complete_arguments(find_model("ntm"), {}).arguments
+    sizes = {"controller", "hidden_size", "layers", "heads"}
+    assert {name for name, value in arguments.items() if value != usual[name]} <= sizes

@@ -459,7 +459,8 @@ def test_sharpen(rows, gamma, empty, dtype, engine):
 
 SHAPE = Shape(
     cell=FF, layers=1, hidden=1, columns=16, inputs=1, outputs=1, heads=2, rows=6, width=3,
-    shifts=5, content=True, location=True, learned_memory=False, reads=6, head_columns=64,
+    shifts=5, content=True, location=True, learned_memory=False, reads=6,
+    reads_after_writes=False, head_columns=64,
 )  # fmt: skip
 
 

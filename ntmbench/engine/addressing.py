@@ -22,7 +22,7 @@ def read(memory_MN, weightings_HN, reads_HM):
 
 @inlined
 def read_backward(memory_MN, d_reads_HM, d_weightings_HN):
-    """The memory's gradient is left to who calls."""
+    """The memory's gradient is left to the caller."""
     add_product(d_reads_HM, memory_MN, d_weightings_HN)
 
 
@@ -150,7 +150,7 @@ def cosine_similarity_backward(
 
 @inlined
 def add_to_memory(own_N, memory_MN, a_KM, b_KN, d_memory_MN):
-    """d_memory += own memory + a^T b: all that reading and comparing give to the memory at once."""
+    """d_memory += own memory + a^T b: what comparing, and reading what was compared, give to it."""
     terms = a_KM.shape[0]
     for m in range(memory_MN.shape[0]):
         row_N, d_N, k = memory_MN[m], d_memory_MN[m], 3

@@ -172,10 +172,11 @@ def heads_step_backward(
             shape, address_JX[head], previous_JN[head], weightings_JN[head], kept, head,
             d_weightings_JN[head], scratch.d_previous_JN[head], d_address_JX[head],
         )  # fmt: skip
-    # what memory^T is multiplied with: the reads' gradients and the keys, read heads first
+    # what memory^T is multiplied with: the reads' gradients and the keys, read heads first; reads
+    # after writes have given the new memory theirs, above
     left_KM, right_KN, own_N = scratch.left_KM, scratch.right_KN, scratch.N
     fill(own_N, 0)
-    if shape.reads_after_writes:  # they have given the memory its gradient, above
+    if shape.reads_after_writes:
         fill(left_KM[:heads], 0)
     else:
         copy(d_reads_HM, left_KM[:heads])

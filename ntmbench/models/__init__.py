@@ -12,7 +12,7 @@ with (B, T): `logits` as of `forward`; and of the following what there is, for H
 heads, N locations and rows of width M:
 
 - `read_weightings`, `write_weightings`: (B, T, H, N), each 0 to 1;
-- `reads`, `adds`, `erases`: (B, T, H, M);
+- `reads`, `adds`, `erases`: (B, T, H, M), whether a step's reads come before its writes or after;
 - `read_` and `write_` before `key_strength`, `gate`, `gamma`: (B, T, H); before `shift`:
   (B, T, H, S), the weights of shifts -range .. +range.
 

@@ -108,10 +108,12 @@ class NTM(nn.Module):
             128 x 20, numbers are up to 1, with 1 up to 0.08.
         initial_weightings: "one-hot" (all heads at location 0), "uniform", or "zero" (nowhere).
         initial_reads: "learned" or "zero".
-        read_order: "before-writes", or "after-writes": what is read in a step is then from the
-            memory with that step's writes in it, as eq. 2 has it to the letter (its memory is that
-            of time t, which eq. 3 and 4 make of that of time t - 1). What is written in a step
-            can so be fed to the controller in the next: to one without a state, a state.
+        read_order: "before-writes": what is written in a step can be read in the next, and fed to
+            the controller in the one after that. "after-writes": it can be read in the same step,
+            and fed to the controller in the next: to one without a state, a state. The memory of
+            eq. 2 is that of time t, which eq. 3 and 4 make of that of time t - 1; but so is that of
+            eq. 5, where weightings are found in what the step before left in either order, for
+            what is written depends on them.
         initial_keys: how the head layer's weights for the read keys (eq. 6) are drawn: "own" for
             themselves, or "adds": as a copy of those for what the write heads add (eq. 4), each
             read head's of its write head's. A read head then begins by looking for what would be
@@ -123,9 +125,9 @@ class NTM(nn.Module):
             has 0.96 of the weight, of three shifts) and 3 for the sharpening (gamma is about 4), so
             that what is written lies in memory in order and unblurred from the first step. It comes
             on top of `gate_bias` and `gamma_bias`, which can undo it.
-        sequential_reads: how many read heads, of the first ones, begin as sequential writes do.
-            With sequential writes and a `read_order` of "after-writes" they begin by reading what
-            was written last.
+        sequential_reads: how many read heads, the first ones, begin as sequential writes do. With
+            sequential writes and a `read_order` of "after-writes" they begin by reading the row
+            that was just written; "before-writes", the row that is about to be.
         beta_bias, gate_bias, gamma_bias: added to the biases, drawn around 0, of all key strengths
             (eq. 5), interpolation gates (eq. 7) and sharpenings (eq. 9). With a beta_bias of 3 a
             row like the key begins with 20 times the weight of one unlike it (beta is about 3.0,

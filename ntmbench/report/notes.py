@@ -63,7 +63,8 @@ MEMORY = (
     "too, went on from there; for each read head by the write head it follows most, and of "
     "the read head with the highest share. A head is at a location that has over half of its "
     "weight; one that never is follows nothing (-). Repeat copy jumps back, and cannot reach "
-    "100 %. Linear in the priority: R² of the write head whose location is most so."
+    "100 %, and a head that goes along with the writes has it at once. Linear in the priority: "
+    "R² of the write head whose location is most so."
 )
 MEMORY_ROWS = (
     "Scores that were asked for with `ntmbench eval RUN --memory-rows ... --keep`: the "
