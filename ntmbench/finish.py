@@ -33,7 +33,7 @@ from ntmbench.weights import save_weights
 def finish(claim: Claim, trainer: Trainer, interrupt: Interrupt) -> Iterator[PointScores]:
     """Score the best and the last weights at every point, and close the run."""
     folder, config, progress = claim.folder, trainer.config, trainer.progress
-    models = {"last": scorer_of(config.engine, trainer.model)}
+    models = {"last": scorer_of(config.engine, trainer.scored)}
     best = None
     claim.check()
     save_weights(folder.weights_file("last"), trainer.weights())

@@ -17,9 +17,10 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
 
 from ntmbench.config import RunConfig, TrainConfig, identity
-from ntmbench.engine import make_engine
+from ntmbench.engine import make_engine, scorer_of
 from ntmbench.evaluate import (
     draw_vary,
     metrics_of,
@@ -35,6 +36,8 @@ from ntmbench.streams import stream, torch_seed
 from ntmbench.tracing import can_trace
 
 FIRST_SNAPSHOT = 100
+AVERAGED_EVERY = 32
+"""Updates from one step of the average to the next: as many as an engine makes at one go."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,18 @@ def noisy(batch: Batch, rng: np.random.Generator, deviation: float) -> Batch:
     return batch._replace(inputs_BTI=batch.inputs_BTI + np.float32(deviation) * noise_BTI)
 
 
+def averaging(model: nn.Module, train: TrainConfig) -> AveragedModel | None:
+    """What keeps the average of a model's weights, if one is asked for: `train.average_over`."""
+    if not train.average_over:
+        return None
+    span = max(1.0, train.average_over / (AVERAGED_EVERY * train.batch_size))
+
+    def moved(average: Tensor, weight: Tensor, count: Tensor | int) -> Tensor:
+        return average + (weight - average) / min(int(count) + 1, span)
+
+    return AveragedModel(model, avg_fn=moved)
+
+
 class Trainer:
     """A model in training, with everything that a resumed run needs to go on bit for bit.
 
@@ -115,6 +130,7 @@ class Trainer:
         torch.manual_seed(torch_seed(config.seed, "weights"))
         self.model: nn.Module = model_of(config).to(config.device)
         torch.manual_seed(torch_seed(config.seed, "torch"))  # for models that draw, such as dropout
+        self.averaged = averaging(self.model, config.train)
         self.engine = make_engine(config, self.model)
         self.rng = stream(config.seed, "training")
         self.progress = Progress()
@@ -123,9 +139,15 @@ class Trainer:
         self.optimum = score_optimum(self.generator, self.validation)
         self.snapshots = snapshot_counts(config.train) if can_trace(self.model) else []
 
+    @property
+    def scored(self) -> nn.Module:
+        """The model that is validated, kept and scored: the trained one, or its average."""
+        averaged = self.averaged
+        return self.model if averaged is None or averaged.n_averaged == 0 else averaged.module
+
     def weights(self) -> dict[str, Tensor]:
-        """A copy of the model's state_dict."""
-        return {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        """A copy of the state_dict of the model that is scored."""
+        return {name: value.detach().clone() for name, value in self.scored.state_dict().items()}
 
     def reference(self) -> dict[str, dict[str, float]]:
         """The mean scores of chance and of the best predictor on the validation set."""
@@ -149,6 +171,7 @@ class Trainer:
         return {
             "model": self.model.state_dict(),
             "optimiser": self.engine.state_dict(),
+            "averaged": None if self.averaged is None else self.averaged.state_dict(),
             "best_weights": self.best_weights,
             "numpy_rng": self.rng.bit_generator.state,
             "torch_rng": torch.get_rng_state(),
@@ -174,6 +197,8 @@ class Trainer:
             self.model.load_state_dict(state["best_weights"])  # only to see that they fit
         self.model.load_state_dict(state["model"])
         self.engine.load_state_dict(state["optimiser"])
+        if self.averaged is not None:
+            self.averaged.load_state_dict(state["averaged"])
         self.best_weights = state["best_weights"]
         self.rng.bit_generator.state = state["numpy_rng"]
         torch.set_rng_state(state["torch_rng"])
@@ -196,10 +221,15 @@ class Trainer:
             ends = [before + n - before % n for n in every]
             ends += [n for n in self.snapshots if n > before][:1]
             count = min(self.engine.ahead, *(-(-(end - before) // size) for end in ends))
+            if self.averaged is not None:
+                count = min(count, AVERAGED_EVERY - progress.updates % AVERAGED_EVERY)
             self.engine.set_rate(train.rate_after(before))
             update = self._updates(self.rng, size, count)
             crossed = before // train.curve_every < update.sequences // train.curve_every
-            yield self._curve_point() if crossed or self.finished else update
+            due = crossed or self.finished
+            if self.averaged is not None and (due or progress.updates % AVERAGED_EVERY == 0):
+                self.averaged.update_parameters(self.model)
+            yield self._curve_point() if due else update
 
     def seconds_an_update(self) -> float:
         """What an update costs, in seconds; the weights are lost.
@@ -278,7 +308,8 @@ class Trainer:
     def _curve_point(self) -> CurvePoint:
         """Validate, keep the best weights, see whether the task is solved, begin a new window."""
         progress, window = self.progress, self.progress.window
-        scores = score_model(self.engine.scorer, self.validation, self.config.device)
+        scorer = scorer_of(self.config.engine, self.scored)
+        scores = score_model(scorer, self.validation, self.config.device)
         validation = {name: float(getattr(scores, name).mean()) for name in METRICS}
         progress.points += 1
         progress.last = {"sequences": progress.sequences} | {

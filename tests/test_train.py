@@ -15,7 +15,7 @@ from torch import nn
 import ntmbench.train
 from ntmbench.config import identity
 from ntmbench.errors import UserError
-from ntmbench.evaluate import Scores, draw_vary, point_batches
+from ntmbench.evaluate import Scores, draw_vary, point_batches, score_model
 from ntmbench.folder import METRICS, CurvePoint
 from ntmbench.resolve import generator_of, model_of, resolve
 from ntmbench.streams import stream, torch_seed
@@ -499,6 +499,7 @@ RESUMABLE = [
     ("ntm-gru", "adam", "batch", ("train.schedule=linear",)),
     ("ntm-ff", "graves-rmsprop", "sequence", ("model.initial_memory=learned",)),
     ("ntm", "graves-rmsprop", "sequence", ("train.input_noise=0.1",)),
+    ("ntm-gru", "graves-rmsprop", "sequence", ("train.average_over=512",)),
     (BROKEN, "graves-rmsprop", "sequence", ("model.dropout=0.5",)),
 ]
 
@@ -838,6 +839,42 @@ def test_noise_is_added_to_the_inputs_of_training_alone(batch_size, monkeypatch)
     assert abs(drawn.mean()) < 5 * 0.25 / drawn.size**0.5
     assert drawn.std() == pytest.approx(0.25, rel=5 / (2 * drawn.size) ** 0.5)
     assert validated == {0.0, 1.0}
+
+
+# Averages
+
+
+@pytest.mark.parametrize("engine", ["auto", "eager"])
+def test_averaged_weights_are_those_that_are_scored(engine):
+    """The mean that the settings describe, formed by hand from the weights that are trained."""
+    more = ("train.average_over=96", "train.batch_size=1", "train.sequences=300")
+    trainer = Trainer(tiny_config("ntm-gru", *more, "train.curve_every=100", engine=engine))
+    assert trainer.scored is trainer.model
+    mean, moves, validated = None, [], []
+    for event in trainer.run():
+        if isinstance(event, CurvePoint) or event.sequences % 32 == 0:
+            moves.append(event.sequences)
+            now = {k: v.detach().double() for k, v in trainer.model.state_dict().items()}
+            share = 1 / min(len(moves), 3)  # 96 sequences are three moves, but for the first two
+            mean = now if mean is None else {k: m + share * (now[k] - m) for k, m in mean.items()}
+        if isinstance(event, CurvePoint):
+            assert trainer.scored is not trainer.model
+            for name, weight in trainer.weights().items():
+                torch.testing.assert_close(weight.double(), mean[name], rtol=1e-5, atol=1e-6)
+            scores = score_model(trainer.scored, trainer.validation, "cpu")
+            assert event.val_loss_bits == pytest.approx(scores.loss_bits.mean(), rel=1e-5)
+            validated.append((event.val_loss_bits, trainer.weights()))
+    assert moves == [32, 64, 96, 100, 128, 160, 192, 200, 224, 256, 288, 300]
+    assert not torch.equal(trainer.weights()["readout.bias"], trainer.model.readout.bias)
+    assert_same_tensors(trainer.best_weights, min(validated, key=lambda each: each[0])[1])
+
+
+def test_averaging_does_not_change_what_is_trained():
+    plain, events = trained(tiny_config("ntm"))
+    averaged, others = trained(tiny_config("ntm", "train.average_over=1000"))
+    assert_same_tensors(plain.model.state_dict(), averaged.model.state_dict())
+    losses = [[point.loss_bits for point in points_of(each)] for each in (events, others)]
+    assert losses[0] == losses[1]
 
 
 # Snapshots

@@ -2,8 +2,8 @@
 
 Both have `updates_of(batches)`, which yields an `Outcome` for each batch; `set_rate`, the learning
 rate of those to come; `ahead`, how many batches it wants at one go; `memory_bytes`, where that is
-known; the optimiser's `state_dict` and `load_state_dict`; and `scorer`, what `evaluate.score_model`
-is given. They read and write the same parameters and give the same numbers to rounding.
+known; and the optimiser's `state_dict` and `load_state_dict`. They read and write the same
+parameters and give the same numbers to rounding.
 """
 
 from __future__ import annotations
@@ -34,9 +34,6 @@ FUSED = (
 
 class Engine(Protocol):
     """What the training loop asks of an engine."""
-
-    @property
-    def scorer(self) -> nn.Module: ...
 
     @property
     def memory_bytes(self) -> int | None: ...

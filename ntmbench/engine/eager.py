@@ -22,7 +22,6 @@ class EagerEngine:
     def __init__(self, model: nn.Module, train: TrainConfig, device: str) -> None:
         self.model, self.train, self.device = model, train, device
         self.optimiser = make_optimiser(train, model)
-        self.scorer = model
         self.ahead = 1
         self.memory_bytes = None
 
