@@ -327,7 +327,6 @@ LATER_ARGUMENTS: dict[str, dict[str, Any]] = {
         "gate_bias": 0.0,
         "gamma_bias": 0.0,
         "forget_bias": 0.0,
-        "input_centre": 0.0,
     },
 }
 """Keywords that built-in models were given after runs had been made, and what those ran with."""

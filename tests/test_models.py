@@ -879,26 +879,7 @@ def test_a_controller_without_a_state_cannot_keep_it():
         ntm(controller="ff", forget_bias=1.0)
 
 
-@pytest.mark.parametrize("layers", [1, 2])
-@pytest.mark.parametrize("controller", ["lstm", "gru", "ff"])
-def test_inputs_can_begin_centred(controller, layers):
-    """An input is taken as it was, lowered by the centre, would be; nothing else is different."""
-
-    def begun(centre):
-        torch.manual_seed(1)
-        return ntm(controller=controller, layers=layers, input_centre=centre).double()
-
-    usual, centred = begun(0.0), begun(0.5)
-    for name, before in usual.state_dict().items():
-        biases = name.startswith("controller.layers") and name.endswith(("bias", "bias_G"))
-        assert biases != torch.equal(before, centred.state_dict()[name]), name
-    inputs_BTI = drawn(3, 6, 2)
-    torch.testing.assert_close(centred(inputs_BTI)[0], usual(inputs_BTI - 0.5)[0])
-
-
-@pytest.mark.parametrize(
-    "name", ["beta_bias", "gate_bias", "gamma_bias", "forget_bias", "input_centre"]
-)
+@pytest.mark.parametrize("name", ["beta_bias", "gate_bias", "gamma_bias", "forget_bias"])
 @pytest.mark.parametrize("value", [True, "1", None, 101.0, math.inf, math.nan])
 def test_biases_are_numbers(name, value):
     with pytest.raises(UserError, match=f"{name} must be a number from -100 to 100, not "):

@@ -139,10 +139,6 @@ class NTM(nn.Module):
             With 3 an LSTM begins by keeping 0.98 of a cell from one step to the next (0.73
             without), a GRU 0.95 of a unit (0.5 without). A feed-forward controller has no state,
             and takes 0 only.
-        input_centre: which input the controller begins by taking for nothing. Its biases begin at
-            those of 0, less its input weights times this, as though every channel had been lowered
-            by it. With 0.5 a bit that is 0 says as much as one that is 1; with 0 a vector of few
-            ones, and so what is written of it, is hardly told from a blank one.
 
     Raises:
         UserError: a value that is not allowed, a shift range wider than the memory, or a start in
@@ -174,7 +170,6 @@ class NTM(nn.Module):
         gate_bias: float = 0.0,
         gamma_bias: float = 0.0,
         forget_bias: float = 0.0,
-        input_centre: float = 0.0,
     ) -> None:
         super().__init__()
         require_choice("controller", controller, tuple(CONTROLLERS))
@@ -227,7 +222,6 @@ class NTM(nn.Module):
             self._copy_adds_to_read_keys()
         self._add_biases(beta_bias=beta_bias, gate_bias=gate_bias, gamma_bias=gamma_bias)
         self._add_forget_bias(forget_bias)
-        self._centre_inputs(input_centre, input_size)
         for name, bias in SEQUENTIAL_BIASES.items():
             self._bias_view(name)[:sequential_reads] += bias
             if initial_writes == "sequential":
@@ -268,14 +262,6 @@ class NTM(nn.Module):
         hidden_size = self.controller.output_size // len(self.controller.layers)
         for layer in self.controller.layers:  # the second gates of both: forget, update
             layer.bias_G.detach()[hidden_size : 2 * hidden_size] += bias
-
-    def _centre_inputs(self, centre: float, input_size: int) -> None:
-        require_bias("input_centre", centre)
-        of_gates = isinstance(self.controller, (LSTMStack, GRUStack))
-        names = ("input_weight_GI", "bias_G") if of_gates else ("weight", "bias")
-        for layer in self.controller.layers:  # every layer is fed the input
-            weight_GI, bias_G = (getattr(layer, name).detach() for name in names)
-            bias_G -= centre * weight_GI[:, :input_size].sum(1)
 
     def _bias_view(self, name: str) -> Tensor:
         """A view (J,) of the head layer's biases of "beta", "gate", "advance" (+1) or "gamma"."""
