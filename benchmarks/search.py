@@ -30,7 +30,7 @@ LONGEST = {
 }
 TRAIN = (
     "sequences", "batch_size", "learning_rate", "schedule", "optimiser", "decay", "momentum",
-    "clip", "clip_at", "loss", "stop_when_solved", "input_noise",
+    "clip", "clip_at", "loss", "stop_when_solved", "input_noise", "average_over",
 )  # fmt: skip
 SAID_ELSEWHERE = ("sequences", "learning_rate", "stop_when_solved")  # in a line, or in no line
 ARGUMENTS = {
