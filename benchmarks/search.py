@@ -37,8 +37,8 @@ ARGUMENTS = {
     name: keyword.default
     for name, keyword in inspect.signature(NTM).parameters.items()
     if keyword.kind is keyword.KEYWORD_ONLY and name != "controller"  # which the model's name says
-} | {"shift_bias": 0.0, "head_scale": 1.0}
-"""Of the NTM, with what is usual; the last two only a patched copy had."""
+} | {"shift_bias": 0.0, "head_scale": 1.0, "input_centre": 0.0}
+"""Of the NTM, with what is usual; the last three only a patched copy had."""
 USUAL = {
     field.name: field.default
     for field in dataclasses.fields(TrainConfig)
