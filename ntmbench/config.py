@@ -86,6 +86,10 @@ def _require(section: str, name: str, value: Any, allowed: str, holds: bool) -> 
         raise UserError(f"{section}.{name} must be {allowed}, not {value!r}")
 
 
+AVERAGED_EVERY = 32
+"""Updates from one step of averaged weights to the next: an engine makes no more at one go."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """[train]: how a model is trained. Counts are in sequences.
@@ -109,8 +113,9 @@ class TrainConfig:
     average_over: over how many sequences, about, weights are averaged: what is validated, kept and
         scored is then the exponential moving average of the weights that are trained (Polyak and
         Juditsky 1992; Ruppert 1988), which lags behind them by so much and has less of the noise of
-        their steps. It moves after every 32 updates and before every validation; at the beginning
-        it is the plain mean. 0: the trained weights themselves.
+        their steps. It moves after every 32 updates and before every validation, each time by the
+        same share (where curve_every is no longer than that, it is over less); at the beginning it
+        is the plain mean. 0: the trained weights themselves.
     clip: hold the gradient's "norm" under clip_at, or each component's "value" (the paper), or
     "none". curve_every: a row of the learning curve, with a validation. stop_when_solved: end the
     run when the task's [solved] holds. diverged_after: so many skipped updates in a row end the run
@@ -159,8 +164,9 @@ class TrainConfig:
             _require("train", name, value, "at least 0 and under 1", 0 <= value < 1)
         noise = self.input_noise
         _require("train", "input_noise", noise, "0 to 1000", 0 <= noise <= 1000)
-        span = self.average_over
-        _require("train", "average_over", span, "0 or more, up to 2^62", 0 <= span <= 2**62)
+        span, least = self.average_over, AVERAGED_EVERY * self.batch_size
+        allowed = f"0, or the sequences of {AVERAGED_EVERY} updates ({least:,}) or more, up to 2^62"
+        _require("train", "average_over", span, allowed, span == 0 or least <= span <= 2**62)
         _require("train", "snapshots", self.snapshots, "0 to 16", 0 <= self.snapshots <= 16)
         for axis, bounds in self.vary.items():
             ordered = len(bounds) == 2 and 1 <= bounds[0] <= bounds[1] < 2**31
@@ -346,9 +352,19 @@ def identity(content: dict[str, Any], where: str = "config") -> dict[str, Any]:
         table = whole[section] if section else whole
         for name in names:
             del table[name]
-    model = whole["model"]
-    model["arguments"] = LATER_ARGUMENTS.get(model["target"], {}) | model["arguments"]
-    return whole
+    return completed(whole)
+
+
+def completed(found: dict[str, Any]) -> dict[str, Any]:
+    """An `identity`, perhaps an older version's, with the defaults of what that did not know."""
+    usual = {
+        field.name: field.default
+        for field in dataclasses.fields(TrainConfig)
+        if field.default is not dataclasses.MISSING and field.name not in NOT_IDENTITY["train"]
+    }
+    model = found["model"]
+    arguments = LATER_ARGUMENTS.get(model["target"], {}) | model["arguments"]
+    return found | {"train": usual | found["train"], "model": model | {"arguments": arguments}}
 
 
 def differences(a: dict[str, Any], b: dict[str, Any]) -> list[tuple[str, Any, Any]]:

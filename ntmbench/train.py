@@ -19,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
-from ntmbench.config import RunConfig, TrainConfig, identity
+from ntmbench.config import AVERAGED_EVERY, RunConfig, TrainConfig, completed, identity
 from ntmbench.engine import make_engine, scorer_of
+from ntmbench.errors import UserError
 from ntmbench.evaluate import (
     draw_vary,
     metrics_of,
@@ -33,11 +34,9 @@ from ntmbench.folder import METRICS, CurvePoint
 from ntmbench.generators import Batch
 from ntmbench.resolve import generator_of, model_of
 from ntmbench.streams import stream, torch_seed
-from ntmbench.tracing import can_trace
+from ntmbench.tracing import can_trace, said
 
 FIRST_SNAPSHOT = 100
-AVERAGED_EVERY = 32
-"""Updates from one step of the average to the next: as many as an engine makes at one go."""
 
 
 @dataclass(frozen=True)
@@ -107,15 +106,24 @@ def noisy(batch: Batch, rng: np.random.Generator, deviation: float) -> Batch:
 
 
 def averaging(model: nn.Module, train: TrainConfig) -> AveragedModel | None:
-    """What keeps the average of a model's weights, if one is asked for: `train.average_over`."""
+    """What keeps the average of a model's weights, if one is asked for: `train.average_over`.
+
+    Raises:
+        UserError: one is, and the model cannot be copied.
+    """
     if not train.average_over:
         return None
-    span = max(1.0, train.average_over / (AVERAGED_EVERY * train.batch_size))
+    span = train.average_over / (AVERAGED_EVERY * train.batch_size)
 
     def moved(average: Tensor, weight: Tensor, count: Tensor | int) -> Tensor:
         return average + (weight - average) / min(int(count) + 1, span)
 
-    return AveragedModel(model, avg_fn=moved)
+    try:
+        return AveragedModel(model, avg_fn=moved)
+    except Exception as error:  # whatever copying somebody's model raises
+        raise UserError(
+            f"train.average_over must be 0 for a model that cannot be copied: {said(error)}"
+        ) from error
 
 
 class Trainer:
@@ -190,7 +198,8 @@ class Trainer:
         Raises:
             KeyError, TypeError, ValueError, RuntimeError: it is no such state, or another model's.
         """
-        if state["run"] != self._run():
+        found, own = state["run"], self._run()
+        if own != {"seed": found["seed"], "identity": completed(found["identity"])}:
             raise ValueError("it is of another configuration or seed")
         state = copy.deepcopy(state)  # training changes what is loaded in place
         if state["best_weights"] is not None:
@@ -228,7 +237,7 @@ class Trainer:
             crossed = before // train.curve_every < update.sequences // train.curve_every
             due = crossed or self.finished
             if self.averaged is not None and (due or progress.updates % AVERAGED_EVERY == 0):
-                self.averaged.update_parameters(self.model)
+                self._average(self.averaged)
             yield self._curve_point() if due else update
 
     def seconds_an_update(self) -> float:
@@ -289,6 +298,14 @@ class Trainer:
         progress.seconds += elapsed
         window.seconds += elapsed
         return Update(progress.sequences, loss_bits / made)
+
+    def _average(self, averaged: AveragedModel) -> None:
+        """Move the average towards the trained weights; it counts as training time."""
+        started = time.perf_counter()
+        averaged.update_parameters(self.model)
+        elapsed = time.perf_counter() - started
+        self.progress.seconds += elapsed
+        self.progress.window.seconds += elapsed
 
     def _skip(self, refused: str) -> None:
         """Count an update that is not made; after too many in a row the run has diverged."""

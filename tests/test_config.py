@@ -748,7 +748,7 @@ def test_the_paper_profile_is_the_papers(task, model) -> None:
     train = resolve(load_task(task, "paper"), model, seed=0).train
     assert (train.sequences, train.batch_size, train.clip) == (1_000_000, 1, "value")
     assert train.learning_rate in (1e-4, 3e-5)
-    assert (train.schedule, train.input_noise) == ("constant", 0.0)
+    assert (train.schedule, train.input_noise, train.average_over) == ("constant", 0.0, 0)
 
 
 @pytest.mark.parametrize("task", task_names())

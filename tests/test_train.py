@@ -6,6 +6,7 @@ import io
 import itertools
 import math
 import random
+import threading
 
 import numpy as np
 import pytest
@@ -845,17 +846,19 @@ def test_noise_is_added_to_the_inputs_of_training_alone(batch_size, monkeypatch)
 
 
 @pytest.mark.parametrize("engine", ["auto", "eager"])
-def test_averaged_weights_are_those_that_are_scored(engine):
+@pytest.mark.parametrize("size", [1, 2])
+def test_averaged_weights_are_those_that_are_scored(size, engine):
     """The mean that the settings describe, formed by hand from the weights that are trained."""
-    more = ("train.average_over=96", "train.batch_size=1", "train.sequences=300")
-    trainer = Trainer(tiny_config("ntm-gru", *more, "train.curve_every=100", engine=engine))
+    counts = {"batch_size": size, "average_over": 96 * size, "sequences": 300, "curve_every": 100}
+    more = [f"train.{name}={count}" for name, count in counts.items()]
+    trainer = Trainer(tiny_config("ntm-gru", *more, engine=engine))
     assert trainer.scored is trainer.model
     mean, moves, validated = None, [], []
     for event in trainer.run():
-        if isinstance(event, CurvePoint) or event.sequences % 32 == 0:
+        if isinstance(event, CurvePoint) or event.sequences % (32 * size) == 0:
             moves.append(event.sequences)
             now = {k: v.detach().double() for k, v in trainer.model.state_dict().items()}
-            share = 1 / min(len(moves), 3)  # 96 sequences are three moves, but for the first two
+            share = 1 / min(len(moves), 3)  # three moves of 32 updates, but for the first two
             mean = now if mean is None else {k: m + share * (now[k] - m) for k, m in mean.items()}
         if isinstance(event, CurvePoint):
             assert trainer.scored is not trainer.model
@@ -864,7 +867,7 @@ def test_averaged_weights_are_those_that_are_scored(engine):
             scores = score_model(trainer.scored, trainer.validation, "cpu")
             assert event.val_loss_bits == pytest.approx(scores.loss_bits.mean(), rel=1e-5)
             validated.append((event.val_loss_bits, trainer.weights()))
-    assert moves == [32, 64, 96, 100, 128, 160, 192, 200, 224, 256, 288, 300]
+    assert moves == sorted({*range(32 * size, 301, 32 * size), 100, 200, 300})
     assert not torch.equal(trainer.weights()["readout.bias"], trainer.model.readout.bias)
     assert_same_tensors(trainer.best_weights, min(validated, key=lambda each: each[0])[1])
 
@@ -875,6 +878,55 @@ def test_averaging_does_not_change_what_is_trained():
     assert_same_tensors(plain.model.state_dict(), averaged.model.state_dict())
     losses = [[point.loss_bits for point in points_of(each)] for each in (events, others)]
     assert losses[0] == losses[1]
+
+
+def test_an_average_goes_on_where_it_was():
+    """Stopped between two of its moves; without what was saved of it, it is another."""
+    config = tiny_config("ntm-gru", "train.batch_size=1", "train.sequences=150",
+                         "train.snapshots=4", "train.curve_every=150",
+                         "train.average_over=64")  # fmt: skip
+    whole, events = trained(config)
+    assert [event.sequences for event in events] == [32, 64, 96, 100, 119, 128, 141, 150]
+    stopped = Trainer(config)
+    list(itertools.islice(stopped.run(), 4))
+    state = saved(stopped)
+    for forgotten in (False, True):
+        resumed = Trainer(config)
+        if forgotten:
+            state["averaged"] = resumed.state_dict()["averaged"]
+        resumed.load_state_dict(state)
+        list(resumed.run())
+        assert torch.equal(resumed.model.readout.bias, whole.model.readout.bias)
+        same = torch.equal(resumed.weights()["readout.bias"], whole.weights()["readout.bias"])
+        assert same != forgotten
+
+
+class Locked(Broken):
+    """It holds what cannot be copied."""
+
+    def __init__(self, input_size, output_size):
+        super().__init__(input_size, output_size)
+        self.lock = threading.Lock()
+
+
+def test_a_model_that_cannot_be_copied_has_no_average():
+    name = f"{__name__}:Locked"
+    assert Trainer(tiny_config(name)).averaged is None
+    with pytest.raises(UserError, match="average_over must be 0 for a model that cannot be copied"):
+        Trainer(tiny_config(name, "train.average_over=1000"))
+
+
+def test_a_state_of_before_a_setting_was_added_can_be_loaded():
+    """It was made with what is the default now."""
+    trainer = Trainer(tiny_config("ntm"))
+    state = saved(trainer)
+    del state["averaged"]
+    del state["run"]["identity"]["train"]["average_over"]
+    del state["run"]["identity"]["model"]["arguments"]["forget_bias"]
+    trainer.load_state_dict(state)
+    of_another = Trainer(tiny_config("ntm", "train.average_over=1000"))
+    with pytest.raises(ValueError, match="another configuration"):
+        of_another.load_state_dict(state)
 
 
 # Snapshots

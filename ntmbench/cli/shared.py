@@ -34,7 +34,7 @@ track_option = click.option(
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON instead of text.")
 weights_option = click.option(
     "--weights", type=click.Choice(["best", "last"]), default="best", show_default=True,
-    help="Those with the lowest validation loss, or those after the last update.",
+    help="Those with the lowest validation loss, or those at the end of training.",
 )  # fmt: skip
 
 
