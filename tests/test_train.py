@@ -849,9 +849,9 @@ def test_noise_is_added_to_the_inputs_of_training_alone(batch_size, monkeypatch)
 @pytest.mark.parametrize("size", [1, 2])
 def test_averaged_weights_are_those_that_are_scored(size, engine):
     """The mean that the settings describe, formed by hand from the weights that are trained."""
-    counts = {"batch_size": size, "average_over": 96 * size, "sequences": 300, "curve_every": 100}
+    counts = {"batch_size": size, "average_over": 96 * size, "sequences": 150, "curve_every": 50}
     more = [f"train.{name}={count}" for name, count in counts.items()]
-    trainer = Trainer(tiny_config("ntm-gru", *more, engine=engine))
+    trainer = Trainer(tiny_config("ntm-gru", *more, "train.vary.length=[1,2]", engine=engine))
     assert trainer.scored is trainer.model
     mean, moves, validated = None, [], []
     for event in trainer.run():
@@ -867,7 +867,7 @@ def test_averaged_weights_are_those_that_are_scored(size, engine):
             scores = score_model(trainer.scored, trainer.validation, "cpu")
             assert event.val_loss_bits == pytest.approx(scores.loss_bits.mean(), rel=1e-5)
             validated.append((event.val_loss_bits, trainer.weights()))
-    assert moves == sorted({*range(32 * size, 301, 32 * size), 100, 200, 300})
+    assert moves == sorted({*range(32 * size, 151, 32 * size), 50, 100, 150})
     assert not torch.equal(trainer.weights()["readout.bias"], trainer.model.readout.bias)
     assert_same_tensors(trainer.best_weights, min(validated, key=lambda each: each[0])[1])
 
