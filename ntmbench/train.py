@@ -294,15 +294,17 @@ class Trainer:
         at_the_end = progress.sequences >= train.sequences
         if at_the_end and progress.skipped == progress.updates:  # fewer than `diverged_after`
             progress.diverged = progress.first_skipped
-        elapsed = time.perf_counter() - started
-        progress.seconds += elapsed
-        window.seconds += elapsed
+        self._count_time(started)
         return Update(progress.sequences, loss_bits / made)
 
     def _average(self, averaged: AveragedModel) -> None:
         """Move the average towards the trained weights; it counts as training time."""
         started = time.perf_counter()
         averaged.update_parameters(self.model)
+        self._count_time(started)
+
+    def _count_time(self, started: float) -> None:
+        """Add the seconds since `started` to the training time."""
         elapsed = time.perf_counter() - started
         self.progress.seconds += elapsed
         self.progress.window.seconds += elapsed
