@@ -329,6 +329,7 @@ LATER_ARGUMENTS: dict[str, dict[str, Any]] = {
         "initial_keys": "own",
         "initial_writes": "own",
         "sequential_reads": 0,
+        "erasing_writes": 0,
         "beta_bias": 0.0,
         "gate_bias": 0.0,
         "gamma_bias": 0.0,

@@ -833,10 +833,37 @@ def test_heads_in_sequence_need_shifts_and_a_location_to_begin_at(asked, start):
         ntm(**asked, **start)
 
 
+@pytest.mark.parametrize("controller", CONTROLLERS)
+@pytest.mark.parametrize("others", ["own", "sequential"])
+@torch.no_grad()
+def test_the_last_write_heads_can_begin_where_the_read_heads_are(controller, others):
+    """They erase little, and nothing else is drawn differently."""
+
+    def begun(**given):
+        torch.manual_seed(1)
+        biases = {"gate_bias": 1.0, "gamma_bias": 2.0}
+        return ntm(heads=3, controller=controller, initial_writes=others, **biases, **given)
+
+    own, model = begun(), begun(erasing_writes=2)
+    inputs_STI = drawn(4, 10, 2).to(model.head_layer.weight)
+    for name, changed in model.state_dict().items():
+        if not name.startswith("head_layer."):
+            assert torch.equal(changed, own.state_dict()[name]), name
+    found = model.trace(inputs_STI)
+    for said in ("weightings", "key_strength", "gate", "shift", "gamma"):
+        reads, writes = found[f"read_{said}"], found[f"write_{said}"]
+        assert torch.equal(reads[:, :, 1:], writes[:, :, 1:]), said
+        assert not torch.allclose(reads[:, :, 0], writes[:, :, 0], rtol=0, atol=0.01), said
+    erased_H = found["erases"].mean((0, 1, 3))
+    assert (erased_H[1:] < 0.1).all() and erased_H[0] > 0.3
+    assert torch.equal(found["adds"][:, 0], own.trace(inputs_STI)["adds"][:, 0])
+
+
+@pytest.mark.parametrize("name", ["sequential_reads", "erasing_writes"])
 @pytest.mark.parametrize("value", [-1, 3, 1.0, True, "1"])
-def test_sequential_reads_is_a_number_of_heads(value):
-    with pytest.raises(UserError, match="sequential_reads must be a whole number from 0 to heads"):
-        ntm(heads=2, sequential_reads=value)
+def test_heads_that_begin_otherwise_are_a_number_of_heads(name, value):
+    with pytest.raises(UserError, match=f"{name} must be a whole number from 0 to heads, which is"):
+        ntm(heads=2, **{name: value})
 
 
 @pytest.mark.parametrize("layers", [1, 2])

@@ -34,6 +34,9 @@ READ_ORDER = ("before-writes", "after-writes")
 SEQUENTIAL_BIASES = {"gate": -3.0, "advance": 4.0, "gamma": 3.0}
 """What is added to the biases of heads that begin by going on by one location."""
 
+ERASE_BIAS = -3.0
+"""What is added to the erase biases of write heads that begin where read heads are."""
+
 MEMORY_CONSTANT = 1e-6
 
 
@@ -73,6 +76,20 @@ class HeadValues(NamedTuple):
     gamma_BJ1: Tensor
     erase_BHM: Tensor
     add_BHM: Tensor
+
+
+def require_heads(heads: int, **numbers: int) -> None:
+    """Check that these are numbers of heads, of `heads` that there are; 0 is one.
+
+    Raises:
+        UserError: one is not; the message has its name.
+    """
+    for name, number in numbers.items():
+        whole = isinstance(number, int) and not isinstance(number, bool)
+        if not (whole and 0 <= number <= heads):
+            raise UserError(
+                f"{name} must be a whole number from 0 to heads, which is {heads}, not {number!r}"
+            )
 
 
 class NTMState(NamedTuple):
@@ -128,6 +145,12 @@ class NTM(nn.Module):
         sequential_reads: how many read heads, the first ones, begin as sequential writes do. With
             sequential writes and a `read_order` of "after-writes" they begin by reading the row
             that was just written; "before-writes", the row that is about to be.
+        erasing_writes: how many write heads, the last ones, begin at the locations that the read
+            heads of the same numbers find: what says their keys, strengths, gates, shifts and
+            sharpenings begins as a copy, so that what is read can be erased in the same step, and
+            is not found again. -3 is added to the biases of what they erase (an element of e is
+            about 0.05, for 0.5 without), so that they do not do so before it is learned.
+            `initial_writes` is for the other write heads.
         beta_bias, gate_bias, gamma_bias: added to the biases, drawn around 0, of all key strengths
             (eq. 5), interpolation gates (eq. 7) and sharpenings (eq. 9). With a beta_bias of 3 a
             row like the key begins with 20 times the weight of one unlike it (beta is about 3.0,
@@ -166,6 +189,7 @@ class NTM(nn.Module):
         initial_keys: str = "own",
         initial_writes: str = "own",
         sequential_reads: int = 0,
+        erasing_writes: int = 0,
         beta_bias: float = 0.0,
         gate_bias: float = 0.0,
         gamma_bias: float = 0.0,
@@ -194,7 +218,7 @@ class NTM(nn.Module):
                 f"initial_weightings '{initial_weightings}': all locations would stay equal for "
                 "ever; content needs initial_memory 'random', location initial_weightings 'one-hot'"
             )
-        self._check_sequential_reads(sequential_reads, heads)
+        require_heads(heads, sequential_reads=sequential_reads, erasing_writes=erasing_writes)
         sequential = {
             "initial_writes 'sequential'": initial_writes == "sequential",
             f"sequential_reads {sequential_reads}": sequential_reads > 0,
@@ -225,7 +249,8 @@ class NTM(nn.Module):
         for name, bias in SEQUENTIAL_BIASES.items():
             self._bias_view(name)[:sequential_reads] += bias
             if initial_writes == "sequential":
-                self._bias_view(name)[heads:] += bias
+                self._bias_view(name)[heads : 2 * heads - erasing_writes] += bias
+        self._copy_reads_to_writes(erasing_writes)
         self.readout = nn.Linear(features + heads * memory_width, output_size)
         self._make_initial_memory(initial_memory)
         reads_HM = torch.zeros(heads, memory_width)
@@ -234,15 +259,31 @@ class NTM(nn.Module):
         else:
             self.register_buffer("initial_reads_HM", reads_HM, persistent=False)
 
-    def _copy_adds_to_read_keys(self) -> None:
+    def _head_views(self) -> list[tuple[Tensor, Tensor, Tensor]]:
+        """Views of the head layer's weights, then of its biases, with a row a head.
+
+        A triple each: what says where read heads go (their keys, strengths, gates, shifts,
+        sharpenings, in this order), the same of write heads, and what these erase and add.
+        """
         read_size, write_size = self._sizes
         sizes = [self.heads * read_size, self.heads * read_size, self.heads * write_size]
-        with torch.no_grad():
-            for of_layer in (self.head_layer.weight, self.head_layer.bias):
-                read_HX, _, write_HX = (
-                    part.unflatten(0, (self.heads, -1)) for part in of_layer.split(sizes)
-                )
-                read_HX[:, : self.memory_width] = write_HX[:, self.memory_width :]
+        views = []
+        for of_layer in (self.head_layer.weight, self.head_layer.bias):
+            parts = (part.unflatten(0, (self.heads, -1)) for part in of_layer.detach().split(sizes))
+            read, write, change = parts
+            views.append((read, write, change))
+        return views
+
+    def _copy_adds_to_read_keys(self) -> None:
+        for read_HX, _, change_HX in self._head_views():
+            read_HX[:, : self.memory_width] = change_HX[:, self.memory_width :]
+
+    def _copy_reads_to_writes(self, last: int) -> None:
+        first = self.heads - last
+        for read_HX, write_HX, _ in self._head_views():
+            write_HX[first:] = read_HX[first:]
+        _, _, change_biases_HX = self._head_views()[1]
+        change_biases_HX[first:, : self.memory_width] += ERASE_BIAS
 
     def _add_biases(self, **biases: float) -> None:
         """Add these to the head layer's biases of what they are named after, for all heads."""
@@ -270,15 +311,6 @@ class NTM(nn.Module):
         column = {"beta": after_key, "gate": after_key + 1, "advance": advance, "gamma": -1}[name]
         biases_X = self.head_layer.bias.detach()[: 2 * self.heads * self._sizes[0]]
         return biases_X.unflatten(0, (2 * self.heads, -1))[:, column]
-
-    @staticmethod
-    def _check_sequential_reads(sequential_reads: int, heads: int) -> None:
-        whole = isinstance(sequential_reads, int) and not isinstance(sequential_reads, bool)
-        if not (whole and 0 <= sequential_reads <= heads):
-            raise UserError(
-                f"sequential_reads must be a whole number from 0 to heads, which is {heads}, "
-                f"not {sequential_reads!r}"
-            )
 
     def _checked_rows(self, rows: int) -> int:
         require_positive(memory_rows=rows)
