@@ -326,6 +326,7 @@ LATER_ARGUMENTS: dict[str, dict[str, Any]] = {
     "ntmbench.models.ntm:NTM": {
         "memory_scale": 1.0,
         "read_order": "before-writes",
+        "initial_feedback": "own",
         "initial_keys": "own",
         "initial_writes": "own",
         "sequential_reads": 0,

@@ -859,6 +859,37 @@ def test_the_last_write_heads_can_begin_where_the_read_heads_are(controller, oth
     assert torch.equal(found["adds"][:, 0], own.trace(inputs_STI)["adds"][:, 0])
 
 
+@pytest.mark.parametrize("controller", CONTROLLERS)
+@pytest.mark.parametrize("layers", [1, 2])
+@torch.no_grad()
+def test_controllers_can_begin_without_a_look_at_what_is_read(controller, layers):
+    """Another memory gives other reads, and heads do the same. Nothing else is drawn otherwise."""
+
+    def begun(**given):
+        torch.manual_seed(1)
+        return ntm(controller=controller, layers=layers, heads=2, hidden_size=5, **given)
+
+    def said(model, scale):
+        model.initial_memory_NM *= scale
+        return model.trace(drawn(4, 10, 2).to(model.head_layer.weight))
+
+    own, model = begun(), begun(initial_feedback="none")
+    for name, changed in model.state_dict().items():
+        before = own.state_dict()[name]
+        if "weight" in name and "controller" in name and "recurrent" not in name:
+            fed, of_reads = before.clone(), slice(2, 2 + 2 * 3)  # after two inputs
+            assert fed[:, of_reads].all()
+            fed[:, of_reads] = 0
+            before = fed
+        assert torch.equal(changed, before), name
+    for of, same in ((own, False), (model, True)):
+        once, twice = said(of, 1), said(of, 2)
+        assert not torch.equal(once["reads"], twice["reads"])
+        assert not torch.equal(once["logits"], twice["logits"])
+        for name in ("read_key_strength", "write_gate", "adds", "erases"):
+            assert torch.equal(once[name], twice[name]) == same, name
+
+
 @pytest.mark.parametrize("name", ["sequential_reads", "erasing_writes"])
 @pytest.mark.parametrize("value", [-1, 3, 1.0, True, "1"])
 def test_heads_that_begin_otherwise_are_a_number_of_heads(name, value):
@@ -1029,6 +1060,7 @@ def test_fewer_rows_than_the_shifts_need_are_refused(reach, rows):
         ("initial_memory", "zero", "random, constant, learned"),
         ("initial_weightings", "random", "one-hot, uniform, zero"),
         ("initial_reads", "random", "learned, zero"),
+        ("initial_feedback", "zero", "own, none"),
         ("initial_keys", "learned", "own, adds"),
         ("initial_writes", "random", "own, sequential"),
         ("read_order", "after", "before-writes, after-writes"),

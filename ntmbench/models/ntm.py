@@ -30,6 +30,7 @@ INITIAL_WEIGHTINGS = ("one-hot", "uniform", "zero")
 INITIAL_READS = ("learned", "zero")
 INITIAL_KEYS = ("own", "adds")
 INITIAL_WRITES = ("own", "sequential")
+INITIAL_FEEDBACK = ("own", "none")
 READ_ORDER = ("before-writes", "after-writes")
 SEQUENTIAL_BIASES = {"gate": -3.0, "advance": 4.0, "gamma": 3.0}
 """What is added to the biases of heads that begin by going on by one location."""
@@ -131,6 +132,9 @@ class NTM(nn.Module):
             eq. 2 is that of time t, which eq. 3 and 4 make of that of time t - 1; but so is that of
             eq. 5, where weightings are found in what the step before left in either order, for
             what is written depends on them.
+        initial_feedback: how the controller's weights for what was read are drawn: "own", like
+            those for its other inputs, or "none": they are zero. What the heads do does not depend
+            on what they read then until that is learned; the output sees the reads in either case.
         initial_keys: how the head layer's weights for the read keys (eq. 6) are drawn: "own" for
             themselves, or "adds": as a copy of those for what the write heads add (eq. 4), each
             read head's of its write head's. A read head then begins by looking for what would be
@@ -186,6 +190,7 @@ class NTM(nn.Module):
         initial_weightings: str = "one-hot",
         initial_reads: str = "learned",
         read_order: str = "before-writes",
+        initial_feedback: str = "own",
         initial_keys: str = "own",
         initial_writes: str = "own",
         sequential_reads: int = 0,
@@ -202,6 +207,7 @@ class NTM(nn.Module):
         require_choice("initial_weightings", initial_weightings, INITIAL_WEIGHTINGS)
         require_choice("initial_reads", initial_reads, INITIAL_READS)
         require_choice("read_order", read_order, READ_ORDER)
+        require_choice("initial_feedback", initial_feedback, INITIAL_FEEDBACK)
         require_choice("initial_keys", initial_keys, INITIAL_KEYS)
         require_choice("initial_writes", initial_writes, INITIAL_WRITES)
         require_positive(heads=heads, memory_width=memory_width, shift_range=shift_range)
@@ -238,6 +244,8 @@ class NTM(nn.Module):
         self.controller = CONTROLLERS[controller](
             input_size + heads * memory_width, hidden_size, layers
         )
+        if initial_feedback == "none":
+            self._forget_reads(input_size)
         features = self.controller.output_size
         read_size = memory_width + 3 + 2 * shift_range + 1  # key; beta, gate, gamma; shift
         self._sizes = (read_size, 2 * memory_width)
@@ -258,6 +266,12 @@ class NTM(nn.Module):
             self.initial_reads_HM = nn.Parameter(reads_HM)
         else:
             self.register_buffer("initial_reads_HM", reads_HM, persistent=False)
+
+    def _forget_reads(self, input_size: int) -> None:
+        of_reads = slice(input_size, input_size + self.heads * self.memory_width)
+        for layer in self.controller.layers:
+            weight = layer.weight if isinstance(layer, nn.Linear) else layer.input_weight_GI
+            weight.detach()[:, of_reads] = 0
 
     def _head_views(self) -> list[tuple[Tensor, Tensor, Tensor]]:
         """Views of the head layer's weights, then of its biases, with a row a head.
