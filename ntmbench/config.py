@@ -325,6 +325,7 @@ NOT_IDENTITY = {
 LATER_ARGUMENTS: dict[str, dict[str, Any]] = {
     "ntmbench.models.ntm:NTM": {
         "memory_scale": 1.0,
+        "row_floor": 1e-6,
         "read_order": "before-writes",
         "initial_feedback": "own",
         "initial_keys": "own",

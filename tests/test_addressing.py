@@ -121,6 +121,13 @@ def test_cosine_similarity_of_several_heads_and_sequences():
         assert got[b][j][i] == pytest.approx(dot / (math.hypot(*k) * math.hypot(*row)), abs=1e-10)
 
 
+def test_a_row_shorter_than_the_floor_is_like_no_key():
+    """The cosine times |M| / sqrt(|M|^2 + floor^2): with a floor of 2, 0.6 for a row of 1.5."""
+    memory = f64([[[0.9, 1.2], [1200.0, 1600.0], [0.0, 0.0], [3e-5, 4e-5]]])
+    got = addressing.cosine_similarity(f64([[[3.0, 4.0]]]), memory, 2.0)[0, 0]
+    assert got.tolist() == pytest.approx([0.6, 1, 0, 2.5e-5], rel=1e-6)
+
+
 @pytest.mark.parametrize("zero", ["key", "row", "both"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_cosine_similarity_of_zeros_is_finite_and_so_is_its_gradient(zero, dtype):

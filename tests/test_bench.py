@@ -53,7 +53,8 @@ def measured(told: list[str]) -> dict:
 def shape(**sizes) -> Shape:
     """Two hidden units, three inputs, one output; no memory unless `sizes` says so."""
     nothing = {"heads": 0, "rows": 0, "width": 0, "shifts": 0, "reads": 0, "head_columns": 0}
-    flags = dict.fromkeys(("content", "location", "learned_memory", "reads_after_writes"), False)
+    unused = ("content", "location", "row_floor", "learned_memory", "reads_after_writes")
+    flags = dict.fromkeys(unused, 0)
     small = {"cell": LSTM, "layers": 1, "hidden": 2, "columns": 16, "inputs": 3, "outputs": 1}
     return Shape(**(nothing | flags | small | sizes))
 

@@ -192,6 +192,7 @@ def model_choices(draw_from):
         "shift_range": st.just(reach),
         "initial_reads": st.sampled_from(INITIAL_READS),
         "read_order": st.sampled_from(READ_ORDER),
+        "row_floor": st.sampled_from([1e-6, 0.5]),
     }
     return name, draw_from(st.fixed_dictionaries(of)) | draw_from(st.sampled_from(starts()))
 
@@ -239,13 +240,13 @@ RICH = {
 
 
 PLAIN = {"hidden_size": 4, "layers": 3}
-ORDERED = [RICH | {"read_order": order} for order in READ_ORDER]
+MEMORIES = [*(RICH | {"read_order": order} for order in READ_ORDER), RICH | {"row_floor": 0.5}]
 
 
 @pytest.mark.parametrize(
     "name, arguments",
     [
-        *((name, ordered) for name in sorted(BUILT_IN) if "ntm" in name for ordered in ORDERED),
+        *((name, memory) for name in sorted(BUILT_IN) if "ntm" in name for memory in MEMORIES),
         *((name, PLAIN) for name in sorted(BUILT_IN) if "ntm" not in name),
     ],
 )

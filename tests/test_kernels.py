@@ -335,18 +335,23 @@ def test_write(rows, heads, dtype, engine):
 
 @of_all_sizes
 @pytest.mark.parametrize("width, heads", [(2, 1), (4, 2), (5, 3), (7, 4), (9, 2)])
-def test_cosine_similarity(rows, width, heads, dtype, engine):
+@pytest.mark.parametrize("floor", [1e-6, 0.7])
+def test_cosine_similarity(rows, width, heads, floor, dtype, engine):
     """The memory gets its gradient from `add_to_memory`; the key's is divided by its norm here."""
     keys, memory = drawn(dtype, heads, width, scale=3), drawn(dtype, width, rows)
     d_similarity, kernels = drawn(dtype, heads, rows), engine.addressing
-    expected, *gradients = twin_of(twins.cosine_similarity, d_similarity, keys, memory.T)
+
+    def twin(keys, memory):
+        return twins.cosine_similarity(keys, memory, floor)
+
+    expected, *gradients = twin_of(twin, d_similarity, keys, memory.T)
 
     units = np.empty_like(keys)
     inverse = [engine.heads.unit_key(key, unit) for key, unit in zip(keys, units, strict=True)]
     inverse_norm, similarity = np.full(rows, 9, dtype), np.full((heads, rows), 9, dtype)
-    kernels.cosine_similarity(units, memory, inverse_norm, similarity)
+    kernels.cosine_similarity(units, memory, floor, inverse_norm, similarity)
     squares_N = np.square(memory.astype(np.float64)).sum(0)
-    close(inverse_norm, 1 / np.sqrt(squares_N + twins.SMALL), CLOSE[dtype], "norms")
+    close(inverse_norm, 1 / np.sqrt(squares_N + floor**2), CLOSE[dtype], "norms")
     close(similarity, expected, CLOSE[dtype], "similarity")
     d_units, own, d_memory = np.full_like(keys, 9), np.full(rows, 9, dtype), np.ones_like(memory)
     kernels.cosine_similarity_backward(memory, inverse_norm, similarity, d_similarity, d_units, own)
@@ -363,7 +368,7 @@ def test_cosine_similarity_of_zeros(dtype, engine):
     inverse_norm, similarity = np.empty(4, dtype), np.empty((2, 4), dtype)
     assert engine.heads.unit_key(np.zeros(3, dtype), units[0]) == pytest.approx(1e6)
     engine.heads.unit_key(np.ones(3, dtype), units[1])
-    engine.addressing.cosine_similarity(units, memory, inverse_norm, similarity)
+    engine.addressing.cosine_similarity(units, memory, 1e-6, inverse_norm, similarity)
     near(similarity, [[0, 0, 0, 0], [0, 1, 0, 0]], 1e-6)
     assert inverse_norm[[0, 2, 3]] == pytest.approx(1e6)
 
@@ -459,7 +464,7 @@ def test_sharpen(rows, gamma, empty, dtype, engine):
 
 SHAPE = Shape(
     cell=FF, layers=1, hidden=1, columns=16, inputs=1, outputs=1, heads=2, rows=6, width=3,
-    shifts=5, content=True, location=True, learned_memory=False, reads=6,
+    shifts=5, content=True, location=True, row_floor=1e-6, learned_memory=False, reads=6,
     reads_after_writes=False, head_columns=64,
 )  # fmt: skip
 

@@ -961,9 +961,10 @@ def test_memory_can_begin_larger(memory):
 
 
 @pytest.mark.parametrize("scale", [True, "1", None, 0, -1.0, 1001, math.inf, math.nan])
-def test_a_memory_scale_is_a_number_over_0(scale):
-    with pytest.raises(UserError, match="memory_scale must be a number over 0 and up to 1000, not"):
-        ntm(memory_scale=scale)
+@pytest.mark.parametrize("name", ["memory_scale", "row_floor"])
+def test_scales_are_numbers_over_0(name, scale):
+    with pytest.raises(UserError, match=f"{name} must be a number over 0 and up to 1000, not"):
+        ntm(**{name: scale})
 
 
 def test_a_constant_memory_has_no_scale():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from ntmbench.engine.products import add_product, add_product_transposed, dot, fill, inlined, kernel
 from ntmbench.engine.scalars import exp, inverse_root, log
-from ntmbench.models.addressing import SMALL, TINY
+from ntmbench.models.addressing import TINY
 
 
 @inlined
@@ -100,11 +100,10 @@ def write_backward(
 
 
 @inlined
-def cosine_similarity(unit_keys_JM, memory_MN, inverse_norm_N, similarity_JN):
+def cosine_similarity(unit_keys_JM, memory_MN, row_floor, inverse_norm_N, similarity_JN):
     """K(k, M(i)) = k . M(i) / (|k| |M(i)|): eq. 6. Sets `inverse_norm_N` and `similarity_JN`."""
     width, heads = memory_MN.shape[0], similarity_JN.shape[0]
-    small = memory_MN.dtype.type(SMALL)
-    fill(inverse_norm_N, small)
+    fill(inverse_norm_N, memory_MN.dtype.type(row_floor * row_floor))
     m = 0
     while m + 4 <= width:
         r0, r1, r2, r3 = memory_MN[m], memory_MN[m + 1], memory_MN[m + 2], memory_MN[m + 3]

@@ -215,8 +215,8 @@ def _run_all(update: ModuleType) -> None:
     """Run every kernel once, in float32, on next to nothing."""
     shape = Shape(
         cell=FF, layers=1, hidden=1, columns=16, inputs=1, outputs=1, heads=1, rows=3, width=1,
-        shifts=3, content=True, location=True, learned_memory=False, reads=1,
-        reads_after_writes=False, head_columns=16,
+        shifts=3, content=True, location=True, row_floor=1e-6,
+        learned_memory=False, reads=1, reads_after_writes=False, head_columns=16,
     )  # fmt: skip
     one = np.array([0])
     places = Places(one, one, -1, -1, 64, 96, 112, 128, -1, -1)

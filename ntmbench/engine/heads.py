@@ -91,7 +91,7 @@ def head_values_backward(shape, values_X, d_values_X):
 @inlined
 def unit_key(key_M, unit_key_M):
     """k / |k|; returns 1 / |k|."""
-    small = key_M.dtype.type(SMALL)
+    small = key_M.dtype.type(SMALL * SMALL)
     inverse = key_M.dtype.type(1) / np.sqrt(dot(key_M, key_M) + small)
     for m in range(key_M.size):
         unit_key_M[m] = key_M[m] * inverse
@@ -113,8 +113,9 @@ def heads_step(shape, values_X, before, after, kept, reads_HM, scratch):
         for head in range(2 * heads):
             unit_key(address_JX[head, : shape.width], scratch.unit_keys_JM[head])
         addressing.cosine_similarity(
-            scratch.unit_keys_JM, memory_MN, kept.inverse_norm_N, kept.similarity_JN
-        )
+            scratch.unit_keys_JM, memory_MN, shape.row_floor,
+            kept.inverse_norm_N, kept.similarity_JN,
+        )  # fmt: skip
     for head in range(2 * heads):
         _address(
             shape, address_JX[head], previous_JN[head], weightings_JN[head], kept, head, scratch

@@ -129,6 +129,7 @@ def lay_out(model: Any) -> Layout:
         shifts=2 * model.shift_range + 1 if ntm else 0,
         content=ntm and model.addressing != "location",
         location=ntm and model.addressing != "content",
+        row_floor=float(model.row_floor) if ntm else 0.0,
         learned_memory=places.initial_memory >= 0,
         reads=reads,
         reads_after_writes=ntm and model.reads_after_writes,

@@ -31,6 +31,7 @@ class Shape(NamedTuple):
     shifts: int
     content: bool
     location: bool
+    row_floor: float
     learned_memory: bool
     reads: int
     reads_after_writes: bool

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SMALL = 1e-12  # under the root of a norm: an all-zero row then has a finite gradient
+SMALL = 1e-6  # beside a norm, as below: an all-zero row then has a finite gradient
 TINY = 1e-16  # under the logarithm of a weighting: the log of an empty location is finite
 
 
@@ -36,10 +36,13 @@ def content_weighting(similarity_BJN: Tensor, beta_BJ1: Tensor) -> Tensor:
     return torch.softmax(beta_BJ1 * similarity_BJN, -1)
 
 
-def cosine_similarity(key_BJM: Tensor, memory_BNM: Tensor) -> Tensor:
-    """K(k, M(i)) = k . M(i) / (|k| |M(i)|): eq. 6. Returns similarity_BJN."""
-    key_norm_BJ1 = (key_BJM.square().sum(-1, keepdim=True) + SMALL).sqrt()
-    row_norm_B1N = (memory_BNM.square().sum(-1) + SMALL).sqrt().unsqueeze(1)
+def cosine_similarity(key_BJM: Tensor, memory_BNM: Tensor, row_floor: float = SMALL) -> Tensor:
+    """K(k, M(i)) = k . M(i) / (|k| |M(i)|): eq. 6. Returns similarity_BJN.
+
+    For |k| stands the root of |k|^2 + 1e-12, for |M(i)| that of |M(i)|^2 + row_floor^2.
+    """
+    key_norm_BJ1 = (key_BJM.square().sum(-1, keepdim=True) + SMALL * SMALL).sqrt()
+    row_norm_B1N = (memory_BNM.square().sum(-1) + row_floor * row_floor).sqrt().unsqueeze(1)
     return (key_BJM / key_norm_BJ1) @ memory_BNM.transpose(1, 2) / row_norm_B1N
 
 

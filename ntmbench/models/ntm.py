@@ -124,6 +124,10 @@ class NTM(nn.Module):
             rows as they began it makes no difference but in rounding (eq. 6); after an add a large
             row is still known by what it began as, and a read says which row it was. With 12, and
             128 x 20, numbers are up to 1, with 1 up to 0.08.
+        row_floor: in eq. 6 the root of |M(i)|^2 + row_floor^2 stands for |M(i)|, so that rows
+            much shorter than this are like no key. The usual 1e-6 only keeps the gradient of a row
+            of zeros finite. With more, a row that was erased is not found again, and the gradient
+            of what little is left of it stays small.
         initial_weightings: "one-hot" (all heads at location 0), "uniform", or "zero" (nowhere).
         initial_reads: "learned" or "zero".
         read_order: "before-writes": what is written in a step can be read in the next, and fed to
@@ -187,6 +191,7 @@ class NTM(nn.Module):
         addressing: str = "content+location",
         initial_memory: str = "random",
         memory_scale: float = 1.0,
+        row_floor: float = addressing.SMALL,
         initial_weightings: str = "one-hot",
         initial_reads: str = "learned",
         read_order: str = "before-writes",
@@ -212,6 +217,7 @@ class NTM(nn.Module):
         require_choice("initial_writes", initial_writes, INITIAL_WRITES)
         require_positive(heads=heads, memory_width=memory_width, shift_range=shift_range)
         require_scale("memory_scale", memory_scale)
+        require_scale("row_floor", row_floor)
         if initial_memory == "constant" and memory_scale != 1:
             raise UserError(
                 f"memory_scale must be 1 with initial_memory 'constant', not {memory_scale!r}"
@@ -239,6 +245,7 @@ class NTM(nn.Module):
         self.heads, self.memory_width, self.shift_range = heads, memory_width, shift_range
         self.memory_rows = self._checked_rows(memory_rows)
         self._memory_bound = memory_scale / math.sqrt(memory_rows + memory_width)
+        self.row_floor = row_floor
         self.addressing, self.initial_weightings = addressing, initial_weightings
         self.reads_after_writes = read_order == "after-writes"
         self.controller = CONTROLLERS[controller](
@@ -455,7 +462,9 @@ class NTM(nn.Module):
         """The new weightings (B, J, N) of all heads: figure 2 of the paper."""
         weightings_BJN = previous_BJN
         if self.addressing != "location":
-            similarity_BJN = addressing.cosine_similarity(values.key_BJM, memory_BNM)
+            similarity_BJN = addressing.cosine_similarity(
+                values.key_BJM, memory_BNM, self.row_floor
+            )
             weightings_BJN = addressing.content_weighting(similarity_BJN, values.beta_BJ1)
         if self.addressing == "content":
             return weightings_BJN
