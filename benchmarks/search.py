@@ -74,7 +74,7 @@ def with_defaults(runs: pd.DataFrame) -> pd.DataFrame:
     runs = runs.reindex(columns=[*runs, *(name for name in USUAL if name not in runs)])
     runs = runs.fillna({name: USUAL[name] for name in USUAL if name not in ARGUMENTS})
     is_ntm = runs["model"].str.startswith("ntm")
-    return runs.where(~is_ntm, runs.fillna(ARGUMENTS)).infer_objects()
+    return runs.where(~is_ntm, runs.astype(object).fillna(ARGUMENTS)).infer_objects()
 
 
 def setting(row: pd.Series) -> str:
@@ -121,7 +121,7 @@ def main(table: str, *folders: str) -> None:
         keys = [str(name) for name in runs if name not in (*FOUND, "trained")]
         runs = runs.drop_duplicates(keys, keep="last").sort_values(keys)
         runs.to_csv(table, index=False, float_format="%.4g", lineterminator="\n")
-    print("\n".join(lines(pd.read_csv(table))))
+    print("\n".join(lines(with_defaults(pd.read_csv(table)))))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-SMALL = 1e-6  # beside a norm, as below: an all-zero row then has a finite gradient
+SMALL = 1e-6  # a floor of norms, see `cosine_similarity`: an all-zero row has a finite gradient
 TINY = 1e-16  # under the logarithm of a weighting: the log of an empty location is finite
 
 

@@ -15,6 +15,7 @@ from torch.nn.functional import softplus
 
 from ntmbench.errors import UserError
 from ntmbench.models import addressing
+from ntmbench.models.addressing import SMALL
 from ntmbench.models.recurrent import (
     GRUStack,
     LSTMStack,
@@ -80,11 +81,7 @@ class HeadValues(NamedTuple):
 
 
 def require_heads(heads: int, **numbers: int) -> None:
-    """Check that these are numbers of heads, of `heads` that there are; 0 is one.
-
-    Raises:
-        UserError: one is not; the message has its name.
-    """
+    """Raises UserError for what is no whole number from 0 to `heads`."""
     for name, number in numbers.items():
         whole = isinstance(number, int) and not isinstance(number, bool)
         if not (whole and 0 <= number <= heads):
@@ -121,13 +118,14 @@ class NTM(nn.Module):
             learned), "constant" (1e-6 everywhere) or "learned" (one row of M numbers, drawn like a
             random one, the same at every location, so that N stays free).
         memory_scale: how large rows are before anything is written. To the content weighting of
-            rows as they began it makes no difference but in rounding (eq. 6); after an add a large
-            row is still known by what it began as, and a read says which row it was. With 12, and
-            128 x 20, numbers are up to 1, with 1 up to 0.08.
+            rows as they began it makes no difference (eq. 6) but in rounding, unless they are so
+            short that `row_floor` shows; after an add a large row is still known by what it began
+            as, and a read says which row it was. With 12, and 128 x 20, numbers are up to 1, with 1
+            up to 0.08.
         row_floor: in eq. 6 the root of |M(i)|^2 + row_floor^2 stands for |M(i)|, so that rows
-            much shorter than this are like no key. The usual 1e-6 only keeps the gradient of a row
-            of zeros finite. With more, a row that was erased is not found again, and the gradient
-            of what little is left of it stays small.
+            much shorter than this are like no key. The usual 1e-6 keeps the gradient of a row of
+            zeros finite, and is nothing beside a row that was written. With more, a row that was
+            erased is not found again, and the gradient of what little is left of it stays small.
         initial_weightings: "one-hot" (all heads at location 0), "uniform", or "zero" (nowhere).
         initial_reads: "learned" or "zero".
         read_order: "before-writes": what is written in a step can be read in the next, and fed to
@@ -155,10 +153,10 @@ class NTM(nn.Module):
             that was just written; "before-writes", the row that is about to be.
         erasing_writes: how many write heads, the last ones, begin at the locations that the read
             heads of the same numbers find: what says their keys, strengths, gates, shifts and
-            sharpenings begins as a copy, so that what is read can be erased in the same step, and
-            is not found again. -3 is added to the biases of what they erase (an element of e is
-            about 0.05, for 0.5 without), so that they do not do so before it is learned.
-            `initial_writes` is for the other write heads.
+            sharpenings begins as a copy, so that what is read can be erased in the same step (with
+            a `read_order` of "after-writes": before it is read). -3 is added to the biases of what
+            they erase (an element of e is about 0.05, for 0.5 without), so that they do not do so
+            before it is learned. `initial_writes` is for the other write heads.
         beta_bias, gate_bias, gamma_bias: added to the biases, drawn around 0, of all key strengths
             (eq. 5), interpolation gates (eq. 7) and sharpenings (eq. 9). With a beta_bias of 3 a
             row like the key begins with 20 times the weight of one unlike it (beta is about 3.0,
@@ -191,7 +189,7 @@ class NTM(nn.Module):
         addressing: str = "content+location",
         initial_memory: str = "random",
         memory_scale: float = 1.0,
-        row_floor: float = addressing.SMALL,
+        row_floor: float = SMALL,
         initial_weightings: str = "one-hot",
         initial_reads: str = "learned",
         read_order: str = "before-writes",
@@ -217,7 +215,7 @@ class NTM(nn.Module):
         require_choice("initial_writes", initial_writes, INITIAL_WRITES)
         require_positive(heads=heads, memory_width=memory_width, shift_range=shift_range)
         require_scale("memory_scale", memory_scale)
-        require_scale("row_floor", row_floor)
+        require_scale("row_floor", row_floor, least=SMALL)
         if initial_memory == "constant" and memory_scale != 1:
             raise UserError(
                 f"memory_scale must be 1 with initial_memory 'constant', not {memory_scale!r}"
@@ -231,6 +229,11 @@ class NTM(nn.Module):
                 "ever; content needs initial_memory 'random', location initial_weightings 'one-hot'"
             )
         require_heads(heads, sequential_reads=sequential_reads, erasing_writes=erasing_writes)
+        if initial_writes == "sequential" and erasing_writes == heads:
+            raise UserError(
+                f"erasing_writes {erasing_writes} leaves none of {heads} write heads for "
+                "initial_writes 'sequential'"
+            )
         sequential = {
             "initial_writes 'sequential'": initial_writes == "sequential",
             f"sequential_reads {sequential_reads}": sequential_reads > 0,
@@ -264,7 +267,7 @@ class NTM(nn.Module):
         for name, bias in SEQUENTIAL_BIASES.items():
             self._bias_view(name)[:sequential_reads] += bias
             if initial_writes == "sequential":
-                self._bias_view(name)[heads : 2 * heads - erasing_writes] += bias
+                self._bias_view(name)[heads:] += bias
         self._copy_reads_to_writes(erasing_writes)
         self.readout = nn.Linear(features + heads * memory_width, output_size)
         self._make_initial_memory(initial_memory)
@@ -290,9 +293,8 @@ class NTM(nn.Module):
         sizes = [self.heads * read_size, self.heads * read_size, self.heads * write_size]
         views = []
         for of_layer in (self.head_layer.weight, self.head_layer.bias):
-            parts = (part.unflatten(0, (self.heads, -1)) for part in of_layer.detach().split(sizes))
-            read, write, change = parts
-            views.append((read, write, change))
+            parts = of_layer.detach().split(sizes)
+            views.append(tuple(part.unflatten(0, (self.heads, -1)) for part in parts))
         return views
 
     def _copy_adds_to_read_keys(self) -> None:
@@ -303,7 +305,7 @@ class NTM(nn.Module):
         first = self.heads - last
         for read_HX, write_HX, _ in self._head_views():
             write_HX[first:] = read_HX[first:]
-        _, _, change_biases_HX = self._head_views()[1]
+        _, (_, _, change_biases_HX) = self._head_views()
         change_biases_HX[first:, : self.memory_width] += ERASE_BIAS
 
     def _add_biases(self, **biases: float) -> None:

@@ -43,10 +43,11 @@ def require_bias(name: str, bias: object) -> None:
         raise UserError(f"{name} must be a number from -100 to 100, not {bias!r}")
 
 
-def require_scale(name: str, scale: object) -> None:
-    """Raises UserError for what is no number over 0 and up to 1000."""
-    if not (_is_number(scale) and 0 < scale <= 1000):
-        raise UserError(f"{name} must be a number over 0 and up to 1000, not {scale!r}")
+def require_scale(name: str, scale: object, least: float = 0.0) -> None:
+    """Raises UserError for what is no number over 0, from `least` to 1000."""
+    if not (_is_number(scale) and scale > 0 and least <= scale <= 1000):
+        allowed = f"from {least:g}" if least else "over 0 and up"
+        raise UserError(f"{name} must be a number {allowed} to 1000, not {scale!r}")
 
 
 class Layer(nn.Module):
