@@ -103,8 +103,9 @@ class TrainConfig:
     optimiser: "graves-rmsprop" (Graves 2013, eq. 38 to 41), "rmsprop" or "adam" (torch's).
     schedule: the learning rate is "constant", or falls towards zero at the end of the budget, by a
         step after each row of the curve: in a straight line ("linear"), as half a period of a
-        cosine ("cosine": Loshchilov and Hutter 2017, eq. 5, without restarts), or in a straight
-        line over the second half only ("cooldown": Hägele et al. 2024, arXiv 2405.18392).
+        cosine ("cosine": Loshchilov and Hutter 2017, eq. 5, without restarts), in a straight line
+        over the second half only ("cooldown": Hägele et al. 2024, arXiv 2405.18392), or as the
+        square of what is left of the budget ("quadratic": a quarter of the rate at half time).
     decay: of the running means of both RMSProps; momentum: of both RMSProps.
     input_noise: standard deviation of Gaussian noise on the inputs, in training only, independent
         at every step and channel (Bishop 1995, Training with noise is equivalent to Tikhonov
@@ -130,7 +131,7 @@ class TrainConfig:
     loss: Literal["sum", "mean"] = "sum"
     optimiser: Literal["graves-rmsprop", "rmsprop", "adam"] = "graves-rmsprop"
     learning_rate: float = 1e-4
-    schedule: Literal["constant", "linear", "cosine", "cooldown"] = "constant"
+    schedule: Literal["constant", "linear", "cosine", "cooldown", "quadratic"] = "constant"
     decay: float = 0.95
     momentum: float = 0.9
     input_noise: float = 0.0
@@ -180,6 +181,8 @@ class TrainConfig:
         done = sequences // self.curve_every / math.ceil(self.sequences / self.curve_every)
         if self.schedule == "linear":
             return self.learning_rate * (1 - done)
+        if self.schedule == "quadratic":
+            return self.learning_rate * (1 - done) ** 2
         if self.schedule == "cooldown":
             return self.learning_rate * min(1.0, 2 * (1 - done))
         return self.learning_rate * (1 + math.cos(math.pi * done)) / 2

@@ -384,6 +384,12 @@ def test_a_cooldown_falls_over_the_second_half_only():
     assert [cooldown.rate_after(n) for n in range(9, 60, 10)] == pytest.approx([3, 3, 3, 3, 2, 1])
 
 
+def test_a_quadratic_schedule_falls_with_the_square_of_what_is_left():
+    base = tiny_config("lstm", "train.curve_every=10", "train.sequences=40").train
+    quadratic = dataclasses.replace(base, schedule="quadratic", learning_rate=16.0)
+    assert [quadratic.rate_after(n) for n in range(9, 40, 10)] == pytest.approx([16, 9, 4, 1])
+
+
 @pytest.mark.parametrize("batch_size", [1, 4])
 @pytest.mark.parametrize("engine", ["auto", "eager"])
 @pytest.mark.parametrize("optimiser", ["adam", "rmsprop", "graves-rmsprop"])
