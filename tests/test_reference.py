@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from pathlib import Path
 
@@ -31,11 +30,11 @@ def test_reference_runs_are_those_of_the_defaults(cell: Path) -> None:
     """Otherwise README's commands would not go on with them, nor make them again."""
     seeds = sorted(int(path.name.removeprefix("seed")) for path in cell.glob("seed*"))
     assert seeds == list(range(10 if "ntm" in cell.name else 5))
+    task = load_task(cell.parent.name)
     for seed in seeds:
-        stored = json.loads((cell / f"seed{seed}/config.json").read_text(encoding="utf-8"))
-        now = resolve(load_task(cell.parent.name), cell.name, seed=seed)
-        assert differences(identity(stored["config"]), identity(now.to_dict())) == []
-        assert load_run(cell / f"seed{seed}").lengths
+        run, now = load_run(cell / f"seed{seed}"), resolve(task, cell.name, seed=seed)
+        assert differences(identity(run.config.to_dict()), identity(now.to_dict())) == []
+        assert run.lengths
 
 
 @pytest.mark.parametrize("cell", CELLS, ids=name_of)

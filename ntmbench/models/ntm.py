@@ -303,9 +303,10 @@ class NTM(nn.Module):
 
     def _copy_reads_to_writes(self, last: int) -> None:
         first = self.heads - last
-        for read_HX, write_HX, _ in self._head_views():
+        views = self._head_views()
+        for read_HX, write_HX, _ in views:
             write_HX[first:] = read_HX[first:]
-        _, (_, _, change_biases_HX) = self._head_views()
+        _, (_, _, change_biases_HX) = views
         change_biases_HX[first:, : self.memory_width] += ERASE_BIAS
 
     def _add_biases(self, **biases: float) -> None:
